@@ -1,0 +1,191 @@
+"""The lock of every built-in driver, made of three atomic steps that the driver provides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sessionkit.errors import ConfigurationError, LeaseLost, LockNotAcquired, StoreError
+from sessionkit.store.checks import check_key, milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+logger = logging.getLogger("sessionkit.locks")
+
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lock while it is held.
+
+    Attributes:
+        key: The lock's name.
+        fence: A number larger than that of every earlier holder of this lock. Send it along with what the
+            lock protects, and let the receiver refuse a smaller one than it has seen.
+    """
+
+    key: str
+    fence: int
+
+
+class LeaseKeeper(Protocol):
+    """What a driver must provide; each step atomic among all that share the records."""
+
+    async def take_lease(self, key: str, token: str, lease: float) -> int | None:
+        """Must give the lock to ``token`` for ``lease`` seconds and return its fence, or None if it is held.
+
+        Asked again by the token that holds it, it must extend the lease and return the same fence.
+        """
+        ...
+
+    async def extend_lease(self, key: str, token: str, lease: float) -> bool:
+        """Must extend the lease if ``token`` still holds it, and return whether it does."""
+        ...
+
+    async def drop_lease(self, key: str, token: str) -> None:
+        """Must free the lock if ``token`` holds it, else do nothing."""
+        ...
+
+
+class Locks:
+    """Locks over one ``LeaseKeeper``: local order first, then the backend's lease, renewed while held."""
+
+    def __init__(self, keeper: LeaseKeeper) -> None:
+        self._keeper = keeper
+        self._turns: dict[str, _Turn] = {}
+        self._releases: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def hold(self, key: str, *, lease: float, wait: float | None) -> AsyncIterator[Lease]:
+        """Hold the lock while the body runs; see ``SessionStore.lock``."""
+        check_key(key)
+        milliseconds(lease)
+        if wait is not None and not wait >= 0:
+            raise ConfigurationError(f"wait is None or a number of seconds from 0 up, not {wait!r}")
+        loop = asyncio.get_running_loop()
+        give_up = None if wait is None else loop.time() + wait
+        token = secrets.token_hex(16)
+        async with self._turn(key, give_up):
+            try:
+                # Counted from before the request leaves: our lease must end no later than the backend's.
+                started, fence = await self._take(key, token, lease, give_up)
+                async with _limit(key, started + lease) as limit:
+                    renewal = loop.create_task(self._renew(key, token, lease, limit))
+                    try:
+                        yield Lease(key, fence)
+                    finally:
+                        renewal.cancel()
+            finally:
+                await self._release(key, token)
+
+    async def aclose(self) -> None:
+        """Wait for releases that cancelled holders left behind."""
+        while self._releases:
+            await asyncio.wait(self._releases)
+
+    @asynccontextmanager
+    async def _turn(self, key: str, give_up: float | None) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(key, _Turn())
+        turn.interested += 1
+        try:
+            if turn.lock.locked():
+                try:
+                    async with asyncio.timeout_at(give_up):
+                        await turn.lock.acquire()
+                except TimeoutError:
+                    raise _not_acquired(key) from None
+            else:
+                await turn.lock.acquire()
+            try:
+                yield
+            finally:
+                turn.lock.release()
+        finally:
+            turn.interested -= 1
+            if not turn.interested:
+                del self._turns[key]
+
+    async def _take(
+        self, key: str, token: str, lease: float, give_up: float | None
+    ) -> tuple[float, int]:
+        loop = asyncio.get_running_loop()
+        pause = _FIRST_PAUSE
+        while True:
+            started = loop.time()
+            fence = await self._keeper.take_lease(key, token, lease)
+            if fence is not None:
+                return started, fence
+            left = float("inf") if give_up is None else give_up - loop.time()
+            if left <= 0:
+                raise _not_acquired(key)
+            await asyncio.sleep(min(left, random.uniform(pause / 2, pause)))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _renew(self, key: str, token: str, lease: float, limit: asyncio.Timeout) -> None:
+        loop = asyncio.get_running_loop()
+        pause = lease / 3
+        while True:
+            await asyncio.sleep(pause)
+            started = loop.time()
+            try:
+                held = await self._keeper.extend_lease(key, token, lease)
+            except StoreError as error:
+                logger.warning("lock not renewed, trying again", extra={"key": key, "error": str(error)})
+                pause = lease / 10
+                continue
+            pause = lease / 3
+            if limit.expired():
+                return
+            limit.reschedule(started + lease if held else loop.time())
+
+    async def _release(self, key: str, token: str) -> None:
+        async def drop() -> None:
+            try:
+                await self._keeper.drop_lease(key, token)
+            except StoreError as error:
+                # The body's work stands; the lease runs out by itself.
+                logger.warning("lock not released", extra={"key": key, "error": str(error)})
+
+        # Shielded: a cancelled holder must still free the lock.
+        release = asyncio.get_running_loop().create_task(drop())
+        self._releases.add(release)
+        release.add_done_callback(self._releases.discard)
+        await asyncio.shield(release)
+
+
+class _Turn:
+    __slots__ = ("interested", "lock")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.interested = 0
+
+
+@asynccontextmanager
+async def _limit(key: str, until: float) -> AsyncIterator[asyncio.Timeout]:
+    limit = asyncio.timeout_at(until)
+    try:
+        async with limit:
+            yield limit
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise _lost(key) from None
+    if limit.expired():
+        raise _lost(key)
+
+
+def _lost(key: str) -> LeaseLost:
+    return LeaseLost(f"the lock {key!r} was lost while it was held: it expired or was taken over")
+
+
+def _not_acquired(key: str) -> LockNotAcquired:
+    return LockNotAcquired(f"the lock {key!r} is held by another; waited as long as allowed")

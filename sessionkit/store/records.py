@@ -1,0 +1,96 @@
+"""The data a store takes and gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal, NamedTuple, NewType, TypeAlias
+
+Version = NewType("Version", bytes)
+"""The 8-byte id of the write that produced a record: opaque, compared for equality only."""
+
+Clock: TypeAlias = Callable[[], float]
+"""Gives the time in seconds since the Unix epoch, as ``time.time`` does; tests pass their own."""
+
+VERSION_BYTES: Final = 8
+RING_SIZE: Final = 4
+"""How many recent write ids a record keeps, so that a retried write is recognised as already applied."""
+
+MAX_VALUE_BYTES: Final = 64 * 1024 * 1024
+"""The most bytes one record may hold in a built-in driver."""
+
+
+class Absent(Enum):
+    """The type of ``ABSENT``, the version of a record that does not exist."""
+
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final[Literal[Absent.ABSENT]] = Absent.ABSENT
+
+
+def new_version() -> Version:
+    """Return a fresh write id; 64 random bits, so two writes of one key never share it in practice."""
+    return Version(os.urandom(VERSION_BYTES))
+
+
+class Where(Enum):
+    """Where an acknowledged write is now."""
+
+    PRIMARY = "primary"
+    JOURNALED = "journaled"
+
+
+class Record(NamedTuple):
+    """One key's stored bytes and the version they have."""
+
+    value: bytes
+    version: Version
+
+
+class Receipt(NamedTuple):
+    """The proof of an acknowledged write: the version it made, and where it is."""
+
+    version: Version
+    where: Where = Where.PRIMARY
+
+
+class Put(NamedTuple):
+    """One write of a ``put_many``; the fields mean what the arguments of ``SessionStore.put`` mean."""
+
+    key: str
+    value: bytes
+    expires_in: float | None = None
+    if_version: Version | Absent | None = None
+    write_id: Version | None = None
+
+
+class Scope(Enum):
+    """Who sees the same records."""
+
+    INSTANCE = "instance"
+    """Only this store object."""
+    HOST = "host"
+    """Every process on this machine that opens the same URL."""
+    NETWORK = "network"
+    """Every process that reaches the same server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store declares of itself. What is not declared must be absent: the conformance kit checks both.
+
+    Attributes:
+        durable: Whether an acknowledged record survives the death of this process.
+        scope: Who sees the same records.
+        max_value_bytes: The largest value ``put`` takes; a larger one raises ``RecordTooLarge``.
+    """
+
+    durable: bool
+    scope: Scope
+    max_value_bytes: int = MAX_VALUE_BYTES

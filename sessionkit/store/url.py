@@ -1,0 +1,124 @@
+"""A store's URL, taken apart once and never shown with its credentials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from sessionkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True)
+class StoreURL:
+    """The parts of a store's URL, percent-decoded. ``str()`` and ``repr()`` hide user, password and query.
+
+    Attributes:
+        scheme: What selects the driver, in lower case.
+        host: Host name or address, or "".
+        port: Port, or None.
+        path: What follows the host, with its leading slash.
+        username: User name, or None.
+        password: Password, or None.
+        query: Parameters, as text.
+    """
+
+    scheme: str
+    host: str = ""
+    port: int | None = None
+    path: str = ""
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> StoreURL:
+        """Take a URL apart.
+
+        Raises:
+            ConfigurationError: It is not a URL. The message never quotes it past the scheme, as what follows
+                may hold a password.
+        """
+        scheme, colon, rest = text.partition("://")
+        scheme = scheme.strip().lower()
+        if not colon or not scheme or not all(c.isalnum() or c in "+-." for c in scheme):
+            raise ConfigurationError(
+                "a store's URL looks like sqlite:///bot.db or redis://localhost:6379/0;"
+                " this one has no scheme followed by '://'"
+            )
+        hint = f"the {scheme}:// URL cannot be read"
+        try:
+            # The scheme is replaced because urlsplit treats unknown ones by other rules.
+            parts = urlsplit(f"http://{rest}")
+            port = parts.port
+            query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        except ValueError:
+            raise ConfigurationError(
+                f"{hint}: the port must be a number, parameters must read name=value, and in a user name or"
+                " password the characters : / ? # [ ] @ must be percent-encoded"
+            ) from None
+        if parts.fragment or "#" in rest or "@" in parts.path:
+            raise ConfigurationError(
+                f"{hint}: it has a '#', or an '@' after a '/'; in a user name, password or path"
+                " percent-encode them (# as %23, / as %2F, @ as %40)"
+            )
+        names = [name for name, _ in query]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigurationError(f"{hint}: the parameter {twice[0]!r} is given twice")
+        return cls(
+            scheme=scheme,
+            host=unquote(parts.hostname or ""),
+            port=port,
+            path=unquote(parts.path),
+            username=None if parts.username is None else unquote(parts.username),
+            password=None if parts.password is None else unquote(parts.password),
+            query=dict(query),
+        )
+
+    def __str__(self) -> str:
+        credentials = "***@" if self.username or self.password else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.scheme}://{credentials}{host}{port}{self.path}"
+
+    def read_options(
+        self, known: Mapping[str, Callable[[str], object]], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Merge the URL's parameters with keyword options, and refuse what the driver does not know.
+
+        Args:
+            known: Each option's name and how to read it from text.
+            given: Options passed in code; they are taken as they are, and win over nothing: an option given
+                both ways is an error.
+
+        Returns:
+            The options given, by name.
+
+        Raises:
+            ConfigurationError: A name is unknown, given both ways, secret (``ssl_*``, ``password``) and yet in
+                the URL's query, or its text cannot be read.
+        """
+        for name in (*self.query, *given):
+            if name in self.query and (name.startswith("ssl_") or name in {"password", "username"}):
+                raise ConfigurationError(
+                    f"{self}: {name!r} is a security setting and is not taken from a URL's parameters;"
+                    " pass it as an option or a setting"
+                )
+            if name not in known:
+                raise ConfigurationError(
+                    f"{self}: unknown parameter {name!r}; known are: {', '.join(sorted(known)) or 'none'}"
+                )
+            if name in self.query and name in given:
+                raise ConfigurationError(f"{self}: {name!r} is given in the URL and as an option")
+        options = dict(given)
+        for name, text in self.query.items():
+            try:
+                options[name] = known[name](text)
+            except ValueError:
+                raise ConfigurationError(
+                    f"{self}: the parameter {name!r} cannot be read from {text!r}"
+                ) from None
+        return options
