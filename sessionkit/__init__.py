@@ -1,0 +1,1 @@
+"""Session storage for Python bots that does not forget."""
