@@ -133,9 +133,7 @@ class StoreError(SessionKitError):
 
     default_temporary: ClassVar[bool] = False
 
-    def __init__(
-        self, message: str, *, temporary: bool | None = None, applied: Applied = Applied.NO
-    ) -> None:
+    def __init__(self, message: str, *, temporary: bool | None = None, applied: Applied = Applied.NO) -> None:
         super().__init__(message)
         self.temporary = self.default_temporary if temporary is None else temporary
         self.applied = applied
@@ -191,8 +189,7 @@ class BatchFailed(StoreError):
             f"{len(failures)} of {len(results)} writes of the batch failed; the first: {failures[0]}",
             temporary=any(failure.temporary for failure in failures),
             applied=Applied.MAYBE
-            if len(failures) < len(results)
-            or any(failure.applied is not Applied.NO for failure in failures)
+            if len(failures) < len(results) or any(failure.applied is not Applied.NO for failure in failures)
             else Applied.NO,
         )
         self.results = list(results)

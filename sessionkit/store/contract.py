@@ -64,7 +64,7 @@ class SessionStore(Protocol):
         Args:
             key: The record's key.
             value: The bytes to keep; an empty value is a value.
-            expires_in: Seconds, above zero; milliseconds must count. None: the record does not expire, even if
+            expires_in: Seconds, above zero; milliseconds count. None: the record does not expire, even if
                 the one it replaces did.
             if_version: Write only if the record is at this version now; ``ABSENT``: only if there is none.
             write_id: The version to give the write. A write whose id is among the record's last ``RING_SIZE``

@@ -113,9 +113,7 @@ class Locks:
             if not turn.interested:
                 del self._turns[key]
 
-    async def _take(
-        self, key: str, token: str, lease: float, give_up: float | None
-    ) -> tuple[float, int]:
+    async def _take(self, key: str, token: str, lease: float, give_up: float | None) -> tuple[float, int]:
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE
         while True:

@@ -98,7 +98,7 @@ class StoreURL:
             The options given, by name.
 
         Raises:
-            ConfigurationError: A name is unknown, given both ways, secret (``ssl_*``, ``password``) and yet in
+            ConfigurationError: A name is unknown, given both ways, secret (``ssl_*``, ``password``) yet in
                 the URL's query, or its text cannot be read.
         """
         for name in (*self.query, *given):
