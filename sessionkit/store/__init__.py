@@ -9,7 +9,9 @@ from sessionkit.store.checks import (
     MAX_EXPIRY_SECONDS,
     MAX_KEY_BYTES,
     check_key,
+    check_keys,
     check_put,
+    check_version,
     milliseconds,
 )
 from sessionkit.store.contract import SessionStore
@@ -54,7 +56,9 @@ __all__ = [
     "Version",
     "Where",
     "check_key",
+    "check_keys",
     "check_put",
+    "check_version",
     "milliseconds",
     "new_version",
 ]

@@ -9,6 +9,8 @@ from sessionkit.errors import InvalidExpiry, InvalidKey, RecordTooLarge, Unsuppo
 from sessionkit.store.records import ABSENT, VERSION_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sessionkit.store.records import Absent, Version
 
 MAX_KEY_BYTES: Final = 64 * 1024
@@ -37,6 +39,20 @@ def check_key(key: str) -> None:
         raise InvalidKey(f"{_shown(key)}: a key holds no lone surrogates") from None
     if size > MAX_KEY_BYTES:
         raise InvalidKey(f"{_shown(key)}: {size} bytes, and a key has at most {MAX_KEY_BYTES}")
+
+
+def check_keys(keys: Iterable[str]) -> list[str]:
+    """Return the keys as a list, each once and in order, after ``check_key`` of each.
+
+    Raises:
+        InvalidKey: One of them is none, or a single str was given in place of several.
+    """
+    if isinstance(keys, str):
+        raise InvalidKey(f"{_shown(keys)}: several keys are wanted, and this is one str")
+    wanted = list(dict.fromkeys(keys))
+    for key in wanted:
+        check_key(key)
+    return wanted
 
 
 def milliseconds(expires_in: float) -> int:

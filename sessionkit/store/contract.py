@@ -28,6 +28,7 @@ class SessionStore(Protocol):
       reach another caller.
     - An expired record is absent for every method from the moment it expires.
     - Construction connects to nothing; the first call does.
+    - After ``aclose`` every call raises ``StoreUnavailable`` with ``temporary=False``.
     """
 
     @property
@@ -164,8 +165,8 @@ class SessionStore(Protocol):
         ...
 
     async def __aenter__(self) -> Self:
-        """Must return the store itself."""
-        ...
+        """Return the store itself; a driver inherits this."""
+        return self
 
     async def __aexit__(
         self,
@@ -173,5 +174,5 @@ class SessionStore(Protocol):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Must close the store."""
-        ...
+        """Close the store; a driver inherits this."""
+        await self.aclose()

@@ -1,0 +1,289 @@
+"""A bounded store in this process's memory."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cachetools import TLRUCache
+from sessionkit.errors import BatchFailed, ConfigurationError, StoreError, StoreUnavailable, VersionConflict
+from sessionkit.store import (
+    ABSENT,
+    RING_SIZE,
+    Absent,
+    Capabilities,
+    Clock,
+    Lease,
+    Locks,
+    Put,
+    Receipt,
+    Record,
+    Scope,
+    SessionStore,
+    StoreURL,
+    Version,
+    check_key,
+    check_keys,
+    check_put,
+    check_version,
+    milliseconds,
+    new_version,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from contextlib import AbstractAsyncContextManager
+
+DEFAULT_MAX_BYTES = 256 * 1024 * 1024
+_ENTRY_OVERHEAD = 500
+_SCAN_PAGE = 1000
+
+
+class _Entry(NamedTuple):
+    record: Record
+    ring: tuple[Version, ...]
+    expires_at: float
+    size: int
+
+
+class _LeaseEntry(NamedTuple):
+    token: str
+    fence: int
+    expires_at: float
+
+
+def open_driver(url: StoreURL, **options: Any) -> MemoryStore:
+    """Open ``memory://``, a new and empty store.
+
+    Args:
+        url: ``memory://`` and nothing behind it but parameters.
+        options: ``max_bytes``, ``evict`` and ``clock`` of ``MemoryStore``; the first two also as parameters.
+
+    Raises:
+        ConfigurationError: The URL has a host or a path, or an option is unknown.
+    """
+    if url.host or url.path.strip("/") or url.port is not None:
+        raise ConfigurationError(f"{url}: a memory URL is memory:// alone; it has no host and no path")
+    return MemoryStore(
+        **url.read_options({"max_bytes": int, "evict": _boolean, "clock": _code_only}, options)
+    )
+
+
+class MemoryStore(SessionStore):
+    """A ``SessionStore`` in this process's memory.
+
+    Args:
+        max_bytes: The most it holds, counting keys, values and an overhead of about 500 bytes a record.
+        evict: At the bound, True drops the records that were least recently used; False refuses new ones, as
+            an acknowledged record must not vanish.
+        clock: Gives the time in seconds; only differences count.
+    """
+
+    capabilities = Capabilities(durable=False, scope=Scope.INSTANCE)
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        evict: bool = False,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        if max_bytes <= 0:
+            raise ConfigurationError(f"max_bytes is above 0, not {max_bytes}")
+        self._entries: TLRUCache[str, _Entry, float] = TLRUCache(
+            max_bytes, lambda _key, entry, _now: entry.expires_at, clock, lambda entry: entry.size
+        )
+        self._max_bytes = max_bytes
+        self._evict = evict
+        self._clock = clock
+        self._leases: dict[str, _LeaseEntry] = {}
+        self._locks = Locks(self)
+        self._last_fence = 0
+        self._closed = False
+
+    async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
+        """See ``SessionStore.get``."""
+        check_key(key)
+        if renew_for is not None:
+            milliseconds(renew_for)
+        self._check_open()
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if renew_for is not None:
+            self._entries[key] = entry._replace(expires_at=self._clock() + renew_for)
+        return entry.record
+
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        expires_in: float | None = None,
+        if_version: Version | Absent | None = None,
+        write_id: Version | None = None,
+    ) -> Receipt:
+        """See ``SessionStore.put``."""
+        return self._put(Put(key, value, expires_in, if_version, write_id))
+
+    async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
+        """See ``SessionStore.delete``."""
+        check_key(key)
+        check_version(if_version)
+        self._check_open()
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        if if_version is not None and entry.record.version != if_version:
+            raise _conflict(key, entry.record.version)
+        del self._entries[key]
+        return True
+
+    async def touch(self, key: str, *, expires_in: float | None) -> bool:
+        """See ``SessionStore.touch``."""
+        check_key(key)
+        if expires_in is not None:
+            milliseconds(expires_in)
+        self._check_open()
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        self._entries[key] = entry._replace(expires_at=self._expiry(expires_in))
+        return True
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
+        """See ``SessionStore.get_many``."""
+        wanted = check_keys(keys)
+        self._check_open()
+        found = ((key, self._entries.get(key)) for key in wanted)
+        return {key: entry.record for key, entry in found if entry is not None}
+
+    async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
+        """See ``SessionStore.put_many``."""
+        batch = list(puts)
+        for put in batch:
+            check_put(*put, self.capabilities.max_value_bytes)
+        results: list[Receipt | StoreError] = []
+        for put in batch:
+            try:
+                results.append(self._put(put))
+            except StoreError as error:
+                results.append(error)
+        receipts = [result for result in results if isinstance(result, Receipt)]
+        if len(receipts) < len(results):
+            raise BatchFailed(results)
+        return receipts
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        """See ``SessionStore.delete_many``."""
+        wanted = check_keys(keys)
+        self._check_open()
+        return sum(self._entries.pop(key, None) is not None for key in wanted)
+
+    async def scan(self, prefix: str) -> AsyncIterator[str]:
+        """See ``SessionStore.scan``."""
+        self._check_open()
+        for position, key in enumerate(list(self._entries)):
+            if position % _SCAN_PAGE == _SCAN_PAGE - 1:
+                await asyncio.sleep(0)
+            if key.startswith(prefix) and key in self._entries:
+                yield key
+
+    def lock(
+        self, key: str, *, lease: float = 30.0, wait: float | None = 10.0
+    ) -> AbstractAsyncContextManager[Lease]:
+        """See ``SessionStore.lock``."""
+        return self._locks.hold(key, lease=lease, wait=wait)
+
+    async def ping(self) -> float:
+        """See ``SessionStore.ping``."""
+        self._check_open()
+        return 0.0
+
+    async def aclose(self) -> None:
+        """Forget every record; later calls raise ``StoreUnavailable``."""
+        await self._locks.aclose()
+        self._closed = True
+        self._entries.clear()
+
+    async def take_lease(self, key: str, token: str, lease: float) -> int | None:
+        """See ``LeaseKeeper.take_lease``."""
+        self._check_open()
+        now = self._clock()
+        held = self._leases.get(key)
+        if held is not None and held.token != token and now < held.expires_at:
+            return None
+        if held is not None and held.token == token:
+            fence = held.fence
+        else:
+            fence = self._last_fence = max(self._last_fence + 1, int(now * 1_000_000))
+        self._leases[key] = _LeaseEntry(token, fence, now + lease)
+        return fence
+
+    async def extend_lease(self, key: str, token: str, lease: float) -> bool:
+        """See ``LeaseKeeper.extend_lease``."""
+        now = self._clock()
+        held = self._leases.get(key)
+        if held is None or held.token != token or now >= held.expires_at:
+            return False
+        self._leases[key] = held._replace(expires_at=now + lease)
+        return True
+
+    async def drop_lease(self, key: str, token: str) -> None:
+        """See ``LeaseKeeper.drop_lease``."""
+        held = self._leases.get(key)
+        if held is not None and held.token == token:
+            del self._leases[key]
+
+    def _put(self, put: Put) -> Receipt:
+        check_put(*put, self.capabilities.max_value_bytes)
+        self._check_open()
+        old = self._entries.get(put.key)
+        ring = old.ring if old is not None else ()
+        if put.write_id is not None and put.write_id in ring:
+            return Receipt(put.write_id)
+        current = ring[0] if ring else ABSENT
+        if put.if_version is not None and put.if_version != current:
+            raise _conflict(put.key, current)
+        version = put.write_id or new_version()
+        entry = _Entry(
+            Record(put.value, version),
+            (version, *ring[: RING_SIZE - 1]),
+            self._expiry(put.expires_in),
+            len(put.key) + len(put.value) + _ENTRY_OVERHEAD,
+        )
+        self._make_room(entry, old)
+        self._entries[put.key] = entry
+        return Receipt(version)
+
+    def _make_room(self, entry: _Entry, old: _Entry | None) -> None:
+        replaced = 0 if old is None else old.size
+        needed = entry.size if self._evict else self._entries.currsize + entry.size - replaced
+        if needed > self._max_bytes:
+            raise StoreUnavailable(
+                f"the memory store is full ({self._max_bytes} bytes): raise max_bytes, or let it evict=true"
+            )
+
+    def _expiry(self, expires_in: float | None) -> float:
+        return math.inf if expires_in is None else self._clock() + expires_in
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the memory store is closed", temporary=False)
+
+
+def _conflict(key: str, current: Version | Absent) -> VersionConflict:
+    return VersionConflict(f"{key!r} is not at the version expected", current=current)
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _code_only(text: str) -> object:
+    raise ValueError(text)
