@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cachetools import TLRUCache
+
 from sessionkit.errors import BatchFailed, ConfigurationError, StoreError, StoreUnavailable, VersionConflict
 from sessionkit.store import (
     ABSENT,
@@ -165,6 +166,7 @@ class MemoryStore(SessionStore):
         batch = list(puts)
         for put in batch:
             check_put(*put, self.capabilities.max_value_bytes)
+        self._check_open()
         results: list[Receipt | StoreError] = []
         for put in batch:
             try:
