@@ -183,14 +183,12 @@ class BatchFailed(StoreError):
         results: One entry per put, in the order given: its receipt, or the error it met.
     """
 
-    def __init__(self, results: Sequence[Receipt | StoreError]) -> None:
-        failures = [result for result in results if isinstance(result, StoreError)]
+    def __init__(self, results: Sequence[Receipt | SessionKitError]) -> None:
+        failures = [result for result in results if isinstance(result, SessionKitError)]
         super().__init__(
             f"{len(failures)} of {len(results)} writes of the batch failed; the first: {failures[0]}",
-            temporary=any(failure.temporary for failure in failures),
-            applied=Applied.MAYBE
-            if len(failures) < len(results) or any(failure.applied is not Applied.NO for failure in failures)
-            else Applied.NO,
+            temporary=any(isinstance(failure, StoreError) and failure.temporary for failure in failures),
+            applied=Applied.NO if all(map(_not_applied, results)) else Applied.MAYBE,
         )
         self.results = list(results)
 
@@ -211,3 +209,9 @@ class JournalFull(StoreError):
     """The journal of an outage has reached its bound; nothing more is acknowledged until it drains."""
 
     default_temporary = True
+
+
+def _not_applied(result: Receipt | SessionKitError) -> bool:
+    if isinstance(result, StoreError):
+        return result.applied is Applied.NO
+    return isinstance(result, CodecError)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cachetools import TLRUCache
 
-from sessionkit.errors import BatchFailed, ConfigurationError, StoreError, StoreUnavailable, VersionConflict
+from sessionkit.errors import (
+    BatchFailed,
+    ConfigurationError,
+    SessionKitError,
+    StoreError,
+    StoreUnavailable,
+    VersionConflict,
+)
 from sessionkit.store import (
     ABSENT,
     RING_SIZE,
@@ -167,7 +174,7 @@ class MemoryStore(SessionStore):
         for put in batch:
             check_put(*put, self.capabilities.max_value_bytes)
         self._check_open()
-        results: list[Receipt | StoreError] = []
+        results: list[Receipt | SessionKitError] = []
         for put in batch:
             try:
                 results.append(self._put(put))

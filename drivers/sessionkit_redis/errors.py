@@ -1,0 +1,120 @@
+"""The one boundary where the server's and redis-py's errors become ours.
+
+Neither a reply's text nor an exception's is passed on: both may quote a key's value or a password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from redis import exceptions as redis
+
+from sessionkit.errors import (
+    Applied,
+    CorruptRecord,
+    SessionKitError,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
+)
+
+if TYPE_CHECKING:
+    from sessionkit_redis.transport import ErrorReply
+
+_TEMPORARY: Final = {
+    "LOADING": "is still loading its data",
+    "BUSY": "is busy with somebody's script",
+    "OOM": "is out of memory (its maxmemory is reached)",
+    "MISCONF": "refuses writes because it cannot save to disk",
+    "READONLY": "is a read-only replica",
+    "MASTERDOWN": "is a replica that lost its primary",
+    "NOREPLICAS": "has too few replicas to accept writes",
+    "CLUSTERDOWN": "belongs to a cluster that is down",
+    "TRYAGAIN": "is moving this key to another node",
+}
+_LASTING: Final = {
+    "NOAUTH": "wants a password: set one in the URL or as an option",
+    "WRONGPASS": "refused the user name or password",
+    "NOPERM": "does not allow this user this command or key: see its ACL rules",
+    "MOVED": "is a node of a cluster, which this driver does not follow",
+    "ASK": "is a node of a cluster, which this driver does not follow",
+    "CROSSSLOT": "is a node of a cluster, which this driver does not follow",
+}
+
+
+def from_reply(reply: ErrorReply, where: str, key: str | None = None) -> SessionKitError:
+    """Return our error for a server's refusal.
+
+    Args:
+        reply: The refusal.
+        where: The server's URL without credentials.
+        key: The key it was about, if one.
+    """
+    # A script's error carries the code of the call that failed somewhere in its text.
+    words = reply.text.replace(":", " ").split()
+    if "WRONGTYPE" in words:
+        return corrupt(key, where)
+    for word in words:
+        if word in _TEMPORARY:
+            return StoreUnavailable(f"{where} {_TEMPORARY[word]}")
+        if word in _LASTING:
+            return StoreUnavailable(f"{where} {_LASTING[word]}", temporary=False)
+    return StoreUnavailable(f"{where} refused the command ({reply.code})", temporary=False)
+
+
+class _Meaning(NamedTuple):
+    kinds: tuple[type[Exception], ...]
+    error: type[StoreError]
+    temporary: bool
+    text: str
+
+
+# The first that fits; redis-py's refusals of a login are subclasses of its ConnectionError.
+_EXCEPTIONS: Final = (
+    _Meaning((redis.TimeoutError, TimeoutError), StoreTimeout, True, "did not answer in time"),
+    _Meaning(
+        (redis.AuthenticationError, redis.AuthenticationWrongNumberOfArgsError),
+        StoreUnavailable,
+        False,
+        _LASTING["WRONGPASS"],
+    ),
+    _Meaning(
+        (redis.AuthorizationError, redis.NoPermissionError), StoreUnavailable, False, _LASTING["NOPERM"]
+    ),
+    _Meaning((redis.BusyLoadingError,), StoreUnavailable, True, _TEMPORARY["LOADING"]),
+    _Meaning((redis.InvalidResponse,), StoreUnavailable, True, "does not speak the Redis protocol"),
+    _Meaning(
+        (redis.ResponseError,),
+        StoreUnavailable,
+        False,
+        "refused the connection: is the database number within its limit?",
+    ),
+    _Meaning(
+        (redis.ConnectionError, OSError, asyncio.IncompleteReadError),
+        StoreUnavailable,
+        True,
+        "cannot be reached: is the server running, and are host and port right?",
+    ),
+)
+
+
+def from_exception(error: Exception, where: str, applied: Applied) -> StoreError:
+    """Return our error for an exception met on the way to the server or back.
+
+    Args:
+        error: What redis-py or the network raised.
+        where: The server's URL without credentials.
+        applied: NO if nothing was sent yet, else MAYBE.
+    """
+    for meaning in _EXCEPTIONS:
+        if isinstance(error, meaning.kinds):
+            return meaning.error(f"{where} {meaning.text}", temporary=meaning.temporary, applied=applied)
+    return StoreUnavailable(
+        f"{where} failed in an unforeseen way ({type(error).__name__})", temporary=False, applied=applied
+    )
+
+
+def corrupt(key: str | None, where: str) -> CorruptRecord:
+    """Return the error for a key that holds something no sessionkit wrote."""
+    return CorruptRecord(f"{where} holds something under {key!r} that sessionkit did not write; it is kept")

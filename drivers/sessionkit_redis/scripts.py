@@ -1,0 +1,155 @@
+"""The steps that Redis must take as one, each a Lua script with one declared key."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from sessionkit.store import RING_SIZE, VERSION_BYTES
+from sessionkit_redis.layout import HEADER_MAX, LAYOUT
+from sessionkit_redis.transport import ErrorReply
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sessionkit_redis.transport import Command, Reply, Transport
+
+
+class Script:
+    """A Lua script and the SHA-1 by which a server that has seen it knows it."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    def by_name(self, key: str, *arguments: bytes | str | int) -> Command:
+        """Return the command that runs it on a server that has seen it."""
+        return ("EVALSHA", self._sha, 1, key, *arguments)
+
+    def in_full(self, by_name: Command) -> Command:
+        """Return the command that runs it on any server, made from that of ``by_name``."""
+        return ("EVAL", self.source, *by_name[2:])
+
+
+async def run(transport: Transport, script: Script, commands: Sequence[Command]) -> list[Reply]:
+    """Execute commands made by ``script.by_name``; those the server does not know are sent in full.
+
+    Sending again is safe: a server that answers NOSCRIPT did nothing.
+    """
+    replies = await transport.execute(commands)
+    unknown = [
+        position
+        for position, reply in enumerate(replies)
+        if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"
+    ]
+    if unknown:
+        again = await transport.execute([script.in_full(commands[position]) for position in unknown])
+        for position, reply in zip(unknown, again, strict=True):
+            replies[position] = reply
+    return replies
+
+
+CORRUPT: Final = 2
+"""The reply of ``PUT`` and ``DELETE_AT`` for a key that holds something else than a record."""
+
+# Sets `ids`, the record's write ids as one string, '' where there is no record.
+_READ_IDS: Final = f"""
+local head = redis.call('GETRANGE', KEYS[1], 0, {HEADER_MAX - 1})
+local ids = ''
+if head ~= '' then
+  local count = string.byte(head, 2) or 0
+  ids = string.sub(head, 3, 2 + count * {VERSION_BYTES})
+  if string.byte(head, 1) ~= {LAYOUT} or count < 1 or count > {RING_SIZE}
+      or #ids ~= count * {VERSION_BYTES} then
+    return {CORRUPT}
+  end
+elseif redis.call('EXISTS', KEYS[1]) == 1 then
+  return {CORRUPT}
+end
+local current = string.sub(ids, 1, {VERSION_BYTES})
+"""
+
+PUT: Final = Script(
+    f"""{_READ_IDS}
+-- ARGV: write id, value, expiry in ms or '', expected version or 'absent' or ''
+for position = 1, #ids, {VERSION_BYTES} do
+  if string.sub(ids, position, position + {VERSION_BYTES - 1}) == ARGV[1] then return 1 end
+end
+local expected = ARGV[4]
+if expected == 'absent' then expected = '' elseif expected == '' then expected = current end
+if expected ~= current then return current end
+ids = ARGV[1] .. string.sub(ids, 1, {(RING_SIZE - 1) * VERSION_BYTES})
+local stored = string.char({LAYOUT}, #ids / {VERSION_BYTES}) .. ids .. ARGV[2]
+if ARGV[3] == '' then
+  redis.call('SET', KEYS[1], stored)
+else
+  redis.call('SET', KEYS[1], stored, 'PX', ARGV[3])
+end
+return 1
+"""
+)
+"""Returns 1 if applied now or before, ``CORRUPT``, or the current version ('' for absent) on a conflict."""
+
+DELETE_AT: Final = Script(
+    f"""{_READ_IDS}
+-- ARGV: expected version
+if current == '' then return 0 end
+if current ~= ARGV[1] then return current end
+return redis.call('DEL', KEYS[1])
+"""
+)
+"""Returns 1 if deleted, 0 if absent, ``CORRUPT``, or the current version on a conflict."""
+
+PERSIST: Final = Script(
+    """
+redis.call('PERSIST', KEYS[1])
+return redis.call('EXISTS', KEYS[1])
+"""
+)
+"""Returns 1 if there is a key, now without expiry, else 0."""
+
+# A lock is the string '<token>:<fence>'. A freed one stays for a minute as ':<fence>', so that the next fence
+# is larger even if the server's clock was set back by up to that much in between.
+_FENCE_MEMORY_MS: Final = 60_000
+_READ_LOCK: Final = """
+local held = redis.call('GET', KEYS[1])
+local token, fence = '', 0
+if held then
+  local text
+  token, text = string.match(held, '^(%w*):(%d+)$')
+  fence = tonumber(text)
+end
+"""
+
+TAKE_LEASE: Final = Script(
+    f"""{_READ_LOCK}
+-- ARGV: token, lease in ms
+if token ~= '' and token ~= ARGV[1] then return 0 end
+if token == '' then
+  local time = redis.call('TIME')
+  fence = math.max(fence + 1, time[1] * 1000000 + time[2])
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ':' .. string.format('%.0f', fence), 'PX', ARGV[2])
+return fence
+"""
+)
+"""Returns the fence, or 0 if another token holds the lock."""
+
+EXTEND_LEASE: Final = Script(
+    f"""{_READ_LOCK}
+-- ARGV: token, lease in ms
+if token ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+)
+"""Returns 1 if extended, 0 if the token holds the lock no longer."""
+
+DROP_LEASE: Final = Script(
+    f"""{_READ_LOCK}
+-- ARGV: token
+if token ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ':' .. string.format('%.0f', fence), 'PX', {_FENCE_MEMORY_MS})
+return 1
+"""
+)
+"""Returns 1 if freed, 0 if the token did not hold the lock."""
