@@ -1,0 +1,73 @@
+"""From a URL to a store: drivers are found by scheme among the installed packages."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from sessionkit.errors import ConfigurationError
+from sessionkit.settings import Settings
+from sessionkit.store import SessionStore, StoreURL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GROUP: Final = "sessionkit.drivers"
+"""The entry-point group: name = URL scheme, value = a callable ``(StoreURL, **options) -> SessionStore``."""
+
+
+def open_store(url: str | None = None, **options: Any) -> SessionStore:
+    """Open the store that a bot should use. Nothing is connected to before the first call.
+
+    Args:
+        url: Such as ``memory://``, ``sqlite:///bot.db`` or ``redis://localhost:6379/0``. None: what the
+            settings say; see ``Settings``.
+        options: Options of the driver, which win over nothing: one given in the URL too is an error.
+
+    Raises:
+        ConfigurationError: The URL, its scheme, a setting or an option is wrong.
+    """
+    if url is None:
+        target = Settings.load().target()
+        return open_driver(target.url, **{**target.options, **options})
+    return open_driver(url, **options)
+
+
+def open_driver(url: str, **options: Any) -> SessionStore:
+    """Open the bare driver of a URL.
+
+    Raises:
+        ConfigurationError: As ``open_store``.
+    """
+    parsed = StoreURL.parse(url)
+    factory = _load(_find(parsed.scheme))
+    return factory(parsed, **options)
+
+
+def known_schemes() -> list[str]:
+    """Return the URL schemes of the installed drivers, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def _find(scheme: str) -> EntryPoint:
+    for point in entry_points(group=GROUP, name=scheme):
+        return point
+    known = known_schemes()
+    close = get_close_matches(scheme, known, n=1)
+    raise ConfigurationError(
+        f"no driver for {scheme}://"
+        + (f"; did you mean {close[0]}://?" if close else "")
+        + f" Known are {', '.join(f'{name}://' for name in known) or 'none'}."
+        " Redis needs pip install 'sessionkit[redis]'; another backend needs the package of its driver."
+    )
+
+
+def _load(point: EntryPoint) -> Callable[..., SessionStore]:
+    try:
+        return cast("Callable[..., SessionStore]", point.load())
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the driver of {point.name}:// cannot be imported, as {error.name or 'a package'!r} is missing:"
+            f" pip install 'sessionkit[{point.name}]'"
+        ) from error

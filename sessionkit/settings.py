@@ -1,0 +1,98 @@
+"""Settings from the environment and ``.env``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sessionkit.errors import ConfigurationError
+from sessionkit.keys import DEFAULT_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_URL: Final = "sqlite:///sessionkit.db"
+"""The embedded default: a file in the working directory."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A store's URL and the options that go with it; neither is shown by ``repr``."""
+
+    url: str = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+class Settings(BaseSettings):
+    """What the environment says; a variable there wins over the same one in ``.env``.
+
+    Either ``SESSIONKIT_URL`` names the store, or ``REDIS_URL`` with ``REDIS_PASSWORD`` and ``REDIS_DB`` does,
+    or it is ``DEFAULT_URL``.
+
+    Attributes:
+        url: ``SESSIONKIT_URL``: any store's URL.
+        redis_url: ``REDIS_URL``: a ``redis://`` URL, used if ``SESSIONKIT_URL`` is not set.
+        redis_password: ``REDIS_PASSWORD``: for ``REDIS_URL``, so that the URL need not hold it.
+        redis_db: ``REDIS_DB``: the database number for ``REDIS_URL``.
+        prefix: ``SESSIONKIT_PREFIX``: what every key starts with.
+        idle_timeout: ``SESSIONKIT_IDLE_TIMEOUT``: seconds of silence that end a session.
+        timeout: ``SESSIONKIT_TIMEOUT``: seconds an operation of the store may take.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SESSIONKIT_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    url: SecretStr | None = None
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
+    redis_password: SecretStr | None = Field(None, validation_alias="REDIS_PASSWORD")
+    redis_db: int | None = Field(None, validation_alias="REDIS_DB", ge=0)
+    prefix: str = DEFAULT_PREFIX
+    idle_timeout: float = Field(300.0, gt=0)
+    timeout: float | None = Field(None, gt=0)
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the settings.
+
+        Raises:
+            ConfigurationError: A variable cannot be read. The message names it and does not quote its value.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            faults = [
+                f"{_variable(str(fault['loc'][0]))}: {fault['msg']}"
+                for fault in error.errors(include_input=False, include_url=False, include_context=False)
+            ]
+            raise ConfigurationError(f"the settings cannot be read; {'; '.join(faults)}") from None
+
+    def target(self) -> Target:
+        """Return the store that the settings name.
+
+        Raises:
+            ConfigurationError: ``REDIS_PASSWORD`` or ``REDIS_DB`` is set, and nothing that says for which
+                server.
+        """
+        options: dict[str, Any] = {} if self.timeout is None else {"timeout": self.timeout}
+        if self.url is not None:
+            return Target(self.url.get_secret_value(), options)
+        if self.redis_password is not None:
+            options["password"] = self.redis_password.get_secret_value()
+        if self.redis_db is not None:
+            options["db"] = self.redis_db
+        if self.redis_url is not None:
+            return Target(self.redis_url.get_secret_value(), options)
+        if self.redis_password is not None or self.redis_db is not None:
+            raise ConfigurationError(
+                "REDIS_PASSWORD or REDIS_DB is set, but neither REDIS_URL nor SESSIONKIT_URL:"
+                " set REDIS_URL=redis://host:6379, or SESSIONKIT_URL to the store you want"
+            )
+        return Target(DEFAULT_URL, options)
+
+
+def _variable(location: str) -> str:
+    return location if location.isupper() else f"SESSIONKIT_{location.upper()}"
