@@ -1,1 +1,55 @@
-"""Session storage for Python bots that does not forget."""
+"""Session storage for Python bots that does not forget.
+
+Open a store with ``open_store``, keep validation sessions in it with ``SessionService``, and
+python-telegram-bot's own data with ``sessionkit.ptb``.
+"""
+
+from sessionkit.codec import Codec, MsgpackCodec
+from sessionkit.errors import (
+    Applied,
+    CodecError,
+    ConfigurationError,
+    SessionExists,
+    SessionExpired,
+    SessionKitError,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
+    UnsupportedType,
+    VersionConflict,
+)
+from sessionkit.keys import KeySpace
+from sessionkit.registry import open_driver, open_store
+from sessionkit.service import Session, SessionService
+from sessionkit.settings import Settings
+from sessionkit.store import ABSENT, Put, Receipt, Record, SessionStore, StoreURL, Version, Where
+
+__all__ = [
+    "ABSENT",
+    "Applied",
+    "Codec",
+    "CodecError",
+    "ConfigurationError",
+    "KeySpace",
+    "MsgpackCodec",
+    "Put",
+    "Receipt",
+    "Record",
+    "Session",
+    "SessionExists",
+    "SessionExpired",
+    "SessionKitError",
+    "SessionService",
+    "SessionStore",
+    "Settings",
+    "StoreError",
+    "StoreTimeout",
+    "StoreURL",
+    "StoreUnavailable",
+    "UnsupportedType",
+    "Version",
+    "VersionConflict",
+    "Where",
+    "open_driver",
+    "open_store",
+]

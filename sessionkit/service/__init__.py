@@ -1,0 +1,6 @@
+"""Validation sessions: one user's progress through a few steps, ended by silence."""
+
+from sessionkit.service.service import SessionService
+from sessionkit.service.session import Session, SessionId
+
+__all__ = ["Session", "SessionId", "SessionService"]

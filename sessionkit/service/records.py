@@ -1,0 +1,75 @@
+"""How a session stands in a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sessionkit.errors import CorruptRecord
+from sessionkit.service.session import Session
+
+if TYPE_CHECKING:
+    from sessionkit.codec import Codec
+    from sessionkit.service.session import SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session's stored form; times in seconds since the Unix epoch.
+
+    Attributes:
+        data: The session's data.
+        state: Its state.
+        created: When it was created.
+        renewed: When it was last written.
+        ends: When its lifetime is over, or None.
+    """
+
+    data: dict[Any, Any]
+    state: Any
+    created: float
+    renewed: float
+    ends: float | None
+
+    def encode(self, codec: Codec, session_id: SessionId) -> bytes:
+        """Return the record's bytes; an error names the session and the path to the value."""
+        return codec.encode(
+            {
+                "data": self.data,
+                "state": self.state,
+                "created": self.created,
+                "renewed": self.renewed,
+                "ends": self.ends,
+            },
+            name=f"session {session_id!r}",
+        )
+
+    @classmethod
+    def decode(cls, codec: Codec, value: bytes, session_id: SessionId) -> SessionRecord:
+        """Return the record in these bytes.
+
+        Raises:
+            CorruptRecord: They hold something else than a session.
+        """
+        match codec.decode(value):
+            case {
+                "data": dict(data),
+                "state": state,
+                "created": float(created),
+                "renewed": float(renewed),
+                "ends": float() | None as ends,
+            }:
+                return cls(data, state, created, renewed, ends)
+        raise CorruptRecord(f"session {session_id!r}: the record holds something else than a session")
+
+    def session(self, session_id: SessionId, *, renewed: float, idle_timeout: float | None) -> Session:
+        """Return the session for a caller to work on."""
+        return Session(
+            session_id,
+            self.data,
+            state=self.state,
+            created=self.created,
+            renewed=renewed,
+            ends=self.ends,
+            idle_timeout=idle_timeout,
+        )
