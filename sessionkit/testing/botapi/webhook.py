@@ -51,11 +51,11 @@ def check_url(text: str) -> None:
     """
     try:
         url = URL(text)
-        host = url.host or ""
-        is_local = host == "localhost" or ip_address(host).is_loopback
+        is_local = url.host == "localhost" or ip_address(url.host or "").is_loopback
+        is_usable = is_local and url.scheme in {"http", "https"}
     except ValueError:
-        is_local = False
-    if not is_local or url.scheme not in {"http", "https"}:
+        is_usable = False
+    if not is_usable:
         raise bad_request(
             "bad webhook: this test server delivers to loopback addresses only; use a URL like"
             " http://127.0.0.1:8443/path"
