@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessionkit import registry
+from sessionkit.errors import ConfigurationError
+from sessionkit.registry import GROUP, known_schemes, open_driver, open_store
+from sessionkit.store import SessionStore
+from sessionkit_memory import MemoryStore
+from sessionkit_sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_built_in_drivers_are_found() -> None:
+    assert {"memory", "sqlite", "redis"} <= set(known_schemes())
+
+
+async def test_a_url_opens_its_driver(tmp_path: Path) -> None:
+    async with (
+        open_driver("memory://?max_bytes=1000") as memory,
+        open_store(f"sqlite:///{tmp_path / 'bot.db'}") as sqlite,
+    ):
+        assert isinstance(memory, MemoryStore)
+        assert isinstance(sqlite, SqliteStore)
+        await sqlite.put("k", b"v")
+
+
+async def test_without_a_url_the_settings_decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with open_store() as store:
+        assert isinstance(store, SqliteStore)
+        await store.ping()
+    assert (tmp_path / "sessionkit.db").is_file()
+    monkeypatch.setenv("SESSIONKIT_URL", "memory://")
+    async with open_store() as store:
+        assert isinstance(store, MemoryStore)
+
+
+def test_an_unknown_scheme_names_the_known_ones_and_what_to_install() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_store("mysql://user:hunter2@host/db")
+    assert "no driver for mysql://" in str(caught.value)
+    assert "memory://, redis://, sqlite://" in str(caught.value)
+    assert "pip install 'sessionkit[redis]'" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_misspelt_scheme_is_suggested() -> None:
+    with pytest.raises(ConfigurationError, match=r"did you mean sqlite://\?"):
+        open_store("sqlight:///bot.db")
+
+
+@pytest.mark.parametrize(
+    "url", ["memory://?colour=red", "sqlite:///x.db?colour=red", "redis://host?colour=red"]
+)
+def test_an_unknown_parameter_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="unknown parameter 'colour'; known are"):
+        open_store(url)
+
+
+def test_a_driver_whose_client_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sessionkit_redis"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'sessionkit\[redis\]'"):
+        open_store("redis://localhost")
+
+
+async def test_a_third_party_driver_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("theirs", "sessionkit_memory:MemoryStore", GROUP)
+    installed = [*entry_points(group=GROUP), point]
+    monkeypatch.setattr(
+        registry,
+        "entry_points",
+        lambda group, name=None: [p for p in installed if p.group == group and name in (None, p.name)],
+    )
+    assert "theirs" in known_schemes()
+    with pytest.raises(TypeError):  # found and called: this one takes no URL
+        open_store("theirs://")
+
+
+def test_a_store_is_a_session_store() -> None:
+    assert isinstance(open_store("memory://"), SessionStore)

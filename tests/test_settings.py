@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessionkit.errors import ConfigurationError
+from sessionkit.settings import DEFAULT_URL, Settings, Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "hunter2"
+NAMES = [
+    "SESSIONKIT_URL",
+    "SESSIONKIT_PREFIX",
+    "SESSIONKIT_TIMEOUT",
+    "SESSIONKIT_IDLE_TIMEOUT",
+    "REDIS_URL",
+    "REDIS_PASSWORD",
+    "REDIS_DB",
+]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_with_nothing_set_the_embedded_default_is_used() -> None:
+    settings = Settings.load()
+    assert settings.target() == Target(DEFAULT_URL)
+    assert (settings.prefix, settings.idle_timeout) == ("telegram_bot:", 300)
+
+
+def test_sessionkit_url_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://other")
+    monkeypatch.setenv("REDIS_PASSWORD", SECRET)
+    monkeypatch.setenv("SESSIONKIT_URL", "memory://")
+    monkeypatch.setenv("SESSIONKIT_TIMEOUT", "2.5")
+    assert Settings.load().target() == Target("memory://", {"timeout": 2.5})
+
+
+def test_redis_variables_as_guides_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://localhost:6379")
+    monkeypatch.setenv("REDIS_PASSWORD", SECRET)
+    monkeypatch.setenv("REDIS_DB", "2")
+    assert Settings.load().target() == Target("redis://localhost:6379", {"password": SECRET, "db": 2})
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(
+        "SESSIONKIT_URL=redis://from-file\nSESSIONKIT_PREFIX=shop:\nUNRELATED=1\nTELEGRAM_BOT_TOKEN=x\n"
+    )
+    settings = Settings.load()
+    assert (settings.target().url, settings.prefix) == ("redis://from-file", "shop:")
+    monkeypatch.setenv("SESSIONKIT_URL", "memory://")
+    assert Settings.load().target().url == "memory://"
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")
+    monkeypatch.setenv("REDIS_PASSWORD", "")
+    monkeypatch.setenv("REDIS_DB", "")
+    assert Settings.load().target() == Target("redis://localhost")
+
+
+@pytest.mark.parametrize("name", ["REDIS_PASSWORD", "REDIS_DB"])
+def test_a_redis_setting_without_a_server_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigurationError, match="REDIS_URL"):
+        Settings.load().target()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_DB", "zero"),
+        ("REDIS_DB", "-1"),
+        ("SESSIONKIT_TIMEOUT", "soon"),
+        ("SESSIONKIT_IDLE_TIMEOUT", "0"),
+    ],
+)
+def test_what_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=name):
+        Settings.load()
+
+
+def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://:{SECRET}@localhost")
+    monkeypatch.setenv("REDIS_PASSWORD", SECRET)
+    monkeypatch.setenv("SESSIONKIT_URL", f"redis://:{SECRET}@localhost")
+    settings = Settings.load()
+    assert SECRET not in f"{settings!r} {settings} {settings.target()!r}"
