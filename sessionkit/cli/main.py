@@ -1,0 +1,61 @@
+"""The commands and how their errors are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from sessionkit.cli.demo import run_demo
+from sessionkit.cli.show import check_store, show_record
+from sessionkit.errors import SessionKitError
+
+app = typer.Typer(
+    help="Session storage for Python bots that does not forget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--url", help="The store's URL. Without it, what SESSIONKIT_URL or REDIS_URL say."),
+]
+
+
+@app.command()
+def demo(
+    url: Annotated[
+        str | None,
+        typer.Option(help="Where the bot keeps its sessions. Without it, a SQLite file, removed afterwards."),
+    ] = None,
+) -> None:
+    """Watch a bot be killed in the middle of a conversation, and carry on."""
+    if not asyncio.run(run_demo(url)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="The record's whole key, such as telegram_bot:session:123.")],
+    url: StoreOption = None,
+) -> None:
+    """Print the decoded value of a record."""
+    if not asyncio.run(show_record(key, url)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ping(url: StoreOption = None) -> None:
+    """Say whether the store answers, and how fast."""
+    asyncio.run(check_store(url))
+
+
+def main() -> None:
+    """Run the command; an error of sessionkit is one line on standard error and exit status 1."""
+    try:
+        app()
+    except SessionKitError as error:
+        sys.exit(f"sessionkit: {error}")
