@@ -47,12 +47,12 @@ class Settings(BaseSettings):
     )
 
     url: SecretStr | None = None
-    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
-    redis_password: SecretStr | None = Field(None, validation_alias="REDIS_PASSWORD")
-    redis_db: int | None = Field(None, validation_alias="REDIS_DB", ge=0)
+    redis_url: SecretStr | None = Field(default=None, validation_alias="REDIS_URL")
+    redis_password: SecretStr | None = Field(default=None, validation_alias="REDIS_PASSWORD")
+    redis_db: int | None = Field(default=None, validation_alias="REDIS_DB", ge=0)
     prefix: str = DEFAULT_PREFIX
-    idle_timeout: float = Field(300.0, gt=0)
-    timeout: float | None = Field(None, gt=0)
+    idle_timeout: float = Field(default=300.0, gt=0)
+    timeout: float | None = Field(default=None, gt=0)
 
     @classmethod
     def load(cls) -> Self:

@@ -22,6 +22,15 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
     ``ApplicationBuilder().application_class(SessionApplication).persistence(SessionPersistence(…))``.
     """
 
+    async def initialize(self) -> None:
+        """Initialize as PTB does, but ask the store for a sign of life first.
+
+        Raises:
+            StoreUnavailable: It gives none.
+        """
+        await self._session_persistence.ping()
+        await super().initialize()
+
     async def process_update(self, update: object) -> None:
         """Process the update, commit what it changed, then call what its handlers passed to ``on_commit``."""
         with collecting() as commit:

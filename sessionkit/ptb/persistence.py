@@ -70,10 +70,8 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
     ) -> None:
         super().__init__(store_data=store_data, update_interval=update_interval)
         self.context_types = context_types if context_types is not None else ContextTypes()
-        self._owned = store is None or isinstance(store, str)
-        self._open = lambda: (
-            open_store(store, **options) if store is None or isinstance(store, str) else store
-        )
+        self._given = store
+        self._options = options
         self._store: SessionStore | None = self._open()
         self._codec = codec if codec is not None else MsgpackCodec()
         self._users = KeySpace("user_data", key_prefix)
@@ -144,6 +142,14 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
     async def refresh_bot_data(self, bot_data: Any) -> None:
         """Do nothing: this process's copy is the newest."""
 
+    async def ping(self) -> float:
+        """Ask the store for a sign of life and return the seconds it took.
+
+        Raises:
+            StoreUnavailable: It gives none.
+        """
+        return await self._opened().ping()
+
     async def commit(self) -> None:
         """Have everything stored that PTB has handed over.
 
@@ -166,9 +172,14 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
                     await self._writes.flush()
         finally:
             await self._writes.aclose()
-            if self._owned and self._store is not None:
-                store, self._store = self._store, None
+            store, self._store = self._store, None
+            if store is not None and store is not self._given:
                 await store.aclose()
+
+    def _open(self) -> SessionStore:
+        if self._given is None or isinstance(self._given, str):
+            return open_store(self._given, **self._options)
+        return self._given
 
     def _opened(self) -> SessionStore:
         if self._store is None:
