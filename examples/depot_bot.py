@@ -17,7 +17,7 @@ import os
 import sys
 from decimal import Decimal, InvalidOperation
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from telegram import ReplyKeyboardMarkup, ReplyKeyboardRemove, Update
 from telegram.error import TelegramError
@@ -34,11 +34,11 @@ from sessionkit import SessionExpired, SessionKitError, SessionService, Settings
 from sessionkit.ptb import SessionApplication, SessionPersistence, on_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
     from telegram.ext import Application
 
-    Handler = Callable[["DepotBot", Update, ContextTypes.DEFAULT_TYPE], Awaitable[str | int | None]]
+T = TypeVar("T")
 
 logger = logging.getLogger("depot_bot")
 
@@ -56,16 +56,17 @@ ASK: Final = {
 MOST: Final = Decimal(1_000_000)
 TEXT: Final = filters.TEXT & ~filters.COMMAND
 
+if TYPE_CHECKING:
+    Step = Callable[["DepotBot", Update, ContextTypes.DEFAULT_TYPE], Coroutine[Any, Any, T]]
 
-def in_session(handler: Handler) -> Handler:
-    """Answer for a handler whose session has timed out."""
 
-    @wraps(handler)
-    async def guarded(
-        bot: DepotBot, update: Update, context: ContextTypes.DEFAULT_TYPE
-    ) -> str | int | None:
+def in_session(step: Step[T]) -> Step[T | int]:
+    """Answer for a step whose session has timed out."""
+
+    @wraps(step)
+    async def guarded(bot: DepotBot, update: Update, context: ContextTypes.DEFAULT_TYPE) -> T | int:
         try:
-            return await handler(bot, update, context)
+            return await step(bot, update, context)
         except SessionExpired:
             reply(update, "Your deposit timed out. Send /depot to start again.")
             return END

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+
 from sessionkit.errors import ConfigurationError
 from sessionkit.testing.botapi import ApiError, BotApiServer, Call, Upload
 

@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sessionkit.testing.botapi import BotApiServer, Call, ScriptError
 from telegram import (
     Bot,
     BotCommand,
@@ -33,6 +32,8 @@ from telegram.ext import (
     filters,
 )
 from telegram.request import HTTPXRequest
+
+from sessionkit.testing.botapi import BotApiServer, Call, ScriptError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

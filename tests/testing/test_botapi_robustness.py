@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+
 from sessionkit.testing.botapi import BotApiServer
 
 if TYPE_CHECKING:

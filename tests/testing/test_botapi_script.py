@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from sessionkit.errors import ConfigurationError, SessionKitError
 from sessionkit.testing.botapi import BotApiServer, ScriptError
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aiohttp import web
+
 from sessionkit.testing.botapi import BotApiServer
 
 if TYPE_CHECKING:
