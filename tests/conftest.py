@@ -1,0 +1,86 @@
+"""What every test shares: real servers, Hypothesis profiles and the options of the suite."""
+
+from __future__ import annotations
+
+import os
+import random
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+from sessionkit.testing.servers import (
+    SERVER_NAMES,
+    RedisServer,
+    ServerBinary,
+    find_servers,
+    missing_servers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# No limit that depends on how busy the machine is.
+_STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("ci", _STEADY, derandomize=True)
+settings.register_profile("heavy", _STEADY, max_examples=2_000, stateful_step_count=100)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's own options."""
+    group = parser.getgroup("sessionkit")
+    group.addoption("--heavy", action="store_true", help="many more examples, drawn from a fresh seed")
+    group.addoption("--pin-public-names", action="store_true", help="rewrite tests/data/public_names.txt")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the Hypothesis profile, and a seed before Hypothesis and xdist's workers look for one."""
+    settings.load_profile("heavy" if config.getoption("heavy") else "ci")
+    if config.getoption("heavy") and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which examples this run draws, and which servers it runs against."""
+    seed = config.option.hypothesis_seed
+    examples = (
+        f"heavy; again: --heavy --hypothesis-seed={seed}" if config.getoption("heavy") else "the same ones"
+    )
+    servers = [f"{found.name} ({found.version})" for found in find_servers()]
+    servers += [f"no {name}: {reason}" for name, reason in missing_servers()]
+    return f"examples: {examples}\nservers: {', '.join(servers)}"
+
+
+@cache
+def _servers() -> dict[str, ServerBinary | str]:
+    return {found.name: found for found in find_servers()} | dict(missing_servers())
+
+
+@pytest.fixture(scope="session", params=SERVER_NAMES)
+def server_binary(request: pytest.FixtureRequest) -> ServerBinary:
+    """Each server in turn, for tests that run their own; a missing one skips, or fails where required."""
+    found = _servers()[request.param]
+    if isinstance(found, ServerBinary):
+        return found
+    reason = f"no server {request.param}: {found}"
+    if os.environ.get("SESSIONKIT_REQUIRE_SERVERS") == "1":
+        pytest.fail(f"{reason} (and SESSIONKIT_REQUIRE_SERVERS is 1)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def _shared_server(server_binary: ServerBinary) -> Iterator[RedisServer]:
+    with RedisServer(server_binary) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_shared_server: RedisServer) -> RedisServer:
+    """Each server in turn, running and empty: of its data and its scripts.
+
+    A test that kills, pauses or reconfigures its server starts its own from ``server_binary``.
+    """
+    _shared_server.command("FLUSHALL")
+    _shared_server.command("SCRIPT", "FLUSH")
+    return _shared_server
