@@ -1,0 +1,35 @@
+"""What the readme tells people to run works: its commands are the ones that are tested, its code compiles."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^<!-- command: (\w+) -->\n```bash\n(.*)\n```$", re.MULTILINE)
+
+
+def test_two_commands_of_one_line_each() -> None:
+    commands = COMMAND.findall(README)
+    assert [name for name, _ in commands] == ["demo", "test"]
+    assert [text for kind, text in BLOCK.findall(README) if kind == "bash"] == [f"{c}\n" for _, c in commands]
+
+
+def test_ci_runs_the_test_command() -> None:
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("the sdist has no .ci/run")
+    shown = subprocess.run([script, "--show"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert shown == dict(COMMAND.findall(README))["test"] + "\n"
+
+
+def test_python_blocks_compile() -> None:
+    for kind, source in BLOCK.findall(README):
+        if kind == "python":
+            compile(source, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
