@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sessionkit.testing.servers import (
     SERVER_NAMES,
+    MissingServer,
     RedisServer,
     ServerBinary,
     find_servers,
@@ -48,25 +49,27 @@ def pytest_report_header(config: pytest.Config) -> str:
         f"heavy; again: --heavy --hypothesis-seed={seed}" if config.getoption("heavy") else "the same ones"
     )
     servers = [f"{found.name} ({found.version})" for found in find_servers()]
-    servers += [f"no {name}: {reason}" for name, reason in missing_servers()]
+    servers += [f"no {missing.name}: {missing.reason}" for missing in missing_servers()]
     return f"examples: {examples}\nservers: {', '.join(servers)}"
 
 
 @cache
-def _servers() -> dict[str, ServerBinary | str]:
-    return {found.name: found for found in find_servers()} | dict(missing_servers())
+def _servers() -> dict[str, ServerBinary | MissingServer]:
+    found = {server.name: server for server in find_servers()}
+    return found | {server.name: server for server in missing_servers()}
 
 
 @pytest.fixture(scope="session", params=SERVER_NAMES)
 def server_binary(request: pytest.FixtureRequest) -> ServerBinary:
     """Each server in turn, for tests that run their own; a missing one skips, or fails where required."""
-    found = _servers()[request.param]
-    if isinstance(found, ServerBinary):
-        return found
-    reason = f"no server {request.param}: {found}"
+    server = _servers()[request.param]
+    if isinstance(server, ServerBinary):
+        return server
+    if not server.obtainable:
+        pytest.skip(f"{server.name} is not to be had: {server.reason}")
     if os.environ.get("SESSIONKIT_REQUIRE_SERVERS") == "1":
-        pytest.fail(f"{reason} (and SESSIONKIT_REQUIRE_SERVERS is 1)", pytrace=False)
-    pytest.skip(reason)
+        pytest.fail(f"no server {server.name}: {server.reason}", pytrace=False)
+    pytest.skip(f"no server {server.name}: {server.reason}")
 
 
 @pytest.fixture(scope="session")

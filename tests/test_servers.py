@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -35,13 +34,13 @@ def test_what_does_not_run_or_is_no_server_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "no redis-server on PATH" in dict(missing_servers())["redis-system"]
+    assert "no redis-server on PATH" in _why_missing("redis-system")
     fake = tmp_path / "redis-server"
     fake.write_text("#!/bin/sh\necho nothing known\n")
     fake.chmod(0o755)
-    assert "does not tell" in dict(missing_servers())["redis-system"]
+    assert "does not tell" in _why_missing("redis-system")
     fake.write_text("no program\n")
-    assert "does not run" in dict(missing_servers())["redis-system"]
+    assert "does not run" in _why_missing("redis-system")
 
 
 def test_shared_server_answers_and_is_empty(redis_server: RedisServer) -> None:
@@ -207,27 +206,27 @@ def test_tls(server_binary: ServerBinary, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
-def test_server_dies_with_a_killed_parent(server_binary: ServerBinary) -> None:
+def test_server_dies_with_a_killed_parent(server_binary: ServerBinary, tmp_path: Path) -> None:
     script = (
         "import sys, pathlib\n"
         "from sessionkit.testing.servers import RedisServer, ServerBinary\n"
-        "server = RedisServer(ServerBinary('it', '0', pathlib.Path(sys.argv[1]))).start()\n"
-        "print(server.port, server.data_dir, flush=True)\n"
+        "binary, data_dir = map(pathlib.Path, sys.argv[1:])\n"
+        "server = RedisServer(ServerBinary('it', '0', binary), data_dir=data_dir).start()\n"
+        "print(server.port, flush=True)\n"
         "sys.stdin.read()\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, server_binary.path],
+        [sys.executable, "-c", script, server_binary.path, tmp_path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     with parent:
         assert parent.stdout is not None
-        port, data_dir = parent.stdout.readline().split()
+        port = parent.stdout.readline()
         with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as connection:
             parent.send_signal(signal.SIGKILL)
             assert _ended(connection)
-    shutil.rmtree(data_dir)
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("0", "1 skipped"), ("1", "1 error")])
@@ -242,6 +241,11 @@ def test_missing_server_skips_by_name_or_fails_where_required(required: str, out
 def test_header_tells_how_to_draw_the_same_examples_again() -> None:
     done = _pytest("--collect-only", "--heavy", "--hypothesis-seed=7")
     assert "examples: heavy; again: --heavy --hypothesis-seed=7\n" in done
+
+
+def _why_missing(name: str) -> str:
+    [reason] = [missing.reason for missing in missing_servers() if missing.name == name]
+    return reason
 
 
 def _ended(connection: socket.socket) -> bool:

