@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
 from sessionkit.testing.servers import (
     SERVER_NAMES,
     MissingServer,

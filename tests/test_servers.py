@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+
 from sessionkit.errors import ConfigurationError, StoreUnavailable
 from sessionkit.testing.servers import (
     DURABLE,

@@ -71,7 +71,7 @@ def test_wheel_registers_the_drivers_and_the_command(wheel: zipfile.ZipFile) -> 
     entry_points = configparser.ConfigParser(delimiters="=")
     entry_points.read_string(wheel.read(name).decode())
     drivers = entry_points["sessionkit.drivers"]
-    assert {"memory", "sqlite", "redis", "rediss"} <= set(drivers)
+    assert {"memory", "sqlite", "redis"} <= set(drivers)
     assert {value.partition(":")[0] for value in drivers.values()} == PACKAGES - {"sessionkit"}
     assert entry_points["console_scripts"]["sessionkit"] == "sessionkit.cli:main"
 

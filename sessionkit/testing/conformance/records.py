@@ -107,7 +107,7 @@ class RecordTests(StoreTests):
         with pytest.raises(InvalidKey, match="several keys"):
             await store.delete_many(key)
 
-    @pytest.mark.parametrize("bad", ["text", bytearray(b"b"), memoryview(b"m"), None, 5], ids=repr)
+    @pytest.mark.parametrize("bad", ["text", bytearray(b"b"), memoryview(b"m"), None, 5], ids=type)
     async def test_what_is_not_bytes_is_refused(self, store: SessionStore, key: str, bad: bytes) -> None:
         with pytest.raises(UnsupportedType):
             await store.put(key, bad)
