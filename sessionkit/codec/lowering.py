@@ -1,0 +1,220 @@
+"""Any supported value as plain data, marked arrays and extension objects, ready to be packed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from operator import is_
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from msgpack import ExtType  # type: ignore[import-untyped]
+
+from sessionkit.codec.leaves import DUMPERS, dump_int, int_size
+from sessionkit.codec.path import Element, Index, Inside, Item, Key, Step, render
+from sessionkit.codec.plain import pack
+from sessionkit.codec.registry import Registration, Registry, name_of
+from sessionkit.codec.spread import is_spread
+from sessionkit.codec.wire import Leaf, Mark
+from sessionkit.errors import CodecError, RecordTooLarge, UnsupportedType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from sessionkit.codec.limits import Limits
+
+_UNTOUCHED: Final = frozenset({type(None), bool, float, bytes})
+_MARKS: Final = {mark: ExtType(mark, b"") for mark in Mark}
+_ROOT: Final = Element()
+
+
+class Lowering:
+    """One run over one value. It knows the way it came, so every refusal names the place."""
+
+    def __init__(self, registry: Registry, limits: Limits, name: str) -> None:
+        self._registered = registry.by_type
+        self._limits = limits
+        self._room = limits.items
+        self._name = name
+        self._steps: list[Step] = []
+        self._open: set[int] = set()
+
+    def lower(self, value: object) -> object:
+        """Return the lowered value; a plain scalar is returned itself.
+
+        Raises:
+            UnsupportedType: It holds something that would not come back as it went in.
+            RecordTooLarge: It exceeds a bound.
+        """
+        kind = type(value)
+        if kind in _UNTOUCHED:
+            return value
+        if kind is str:
+            return self._text(value)
+        if kind is int:
+            return self._int(value)
+        if kind in DUMPERS:
+            code, dump = DUMPERS[kind]
+            return ExtType(code, self._call(dump, value))
+        if kind in self._registered:
+            return self._object(value, self._registered[kind])
+        if kind in _CONTAINERS:
+            self._enter(value)
+            lowered = _CONTAINERS[kind](self, value)
+            self._open.remove(id(value))
+            return lowered
+        self._refuse(
+            UnsupportedType,
+            f"{name_of(kind)} is not a type sessionkit keeps; register it with codec.register(...)",
+        )
+
+    def _text(self, value: Any) -> str:
+        text: str = value
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                self._refuse(
+                    UnsupportedType, f"a str with a lone surrogate at position {error.start} is no text"
+                )
+        return text
+
+    def _int(self, value: Any) -> object:
+        if -(2**63) <= value < 2**64:
+            return value
+        size = int_size(value)
+        if size > self._limits.int_bytes:
+            self._refuse(
+                RecordTooLarge, f"an int of {size} bytes, and at most {self._limits.int_bytes} are kept"
+            )
+        return ExtType(Leaf.INT, dump_int(value))
+
+    def _object(self, value: object, registration: Registration) -> object:
+        self._enter(value)
+        self._count(3)
+        made = self._call(registration.to, value)
+        self._steps.append(Inside(registration.tag))
+        lowered = [_MARKS[Mark.REGISTERED], registration.tag, self.lower(made)]
+        self._steps.pop()
+        self._open.remove(id(value))
+        return lowered
+
+    def _list(self, value: list[object]) -> list[object]:
+        return self._sequence(value)
+
+    def _tuple(self, value: tuple[object, ...]) -> list[object]:
+        return self._sequence(value, _MARKS[Mark.TUPLE])
+
+    def _deque(self, value: deque[object]) -> list[object]:
+        return self._sequence(value, _MARKS[Mark.DEQUE], value.maxlen)
+
+    def _sequence(self, values: Collection[object], *head: object) -> list[object]:
+        self._count(len(head) + len(values))
+        lowered = list(head)
+        self._steps.append(_ROOT)
+        for index, value in enumerate(values):
+            if type(value) in _UNTOUCHED:
+                lowered.append(value)
+            else:
+                self._steps[-1] = Index(index)
+                lowered.append(self.lower(value))
+        self._steps.pop()
+        return lowered
+
+    def _set(self, value: set[object]) -> list[object]:
+        return [_MARKS[Mark.SET], *self._elements(value)]
+
+    def _frozenset(self, value: frozenset[object]) -> list[object]:
+        return [_MARKS[Mark.FROZENSET], *self._elements(value)]
+
+    def _elements(self, values: Collection[object]) -> list[object]:
+        self._count(1 + len(values))
+        self._check_spread(values)
+        self._steps.append(Element())
+        lowered = sorted(map(self.lower, values), key=pack)
+        self._steps.pop()
+        return lowered
+
+    def _dict(self, value: dict[object, object]) -> object:
+        keys = self._keys(value)
+        if all(map(is_, keys, value)):
+            self._count(2 * len(value))
+            return dict(zip(keys, self._values(value), strict=True))
+        self._check_spread(value)
+        return [_MARKS[Mark.MAP], *self._flat(keys, value)]
+
+    def _ordered_dict(self, value: OrderedDict[object, object]) -> list[object]:
+        if getattr(value, "__dict__", None):
+            self._refuse(UnsupportedType, "an OrderedDict with attributes of its own is not kept")
+        self._check_spread(value)
+        return [_MARKS[Mark.ORDERED_DICT], *self._flat(self._keys(value), value)]
+
+    def _flat(self, keys: list[object], value: dict[object, object]) -> Iterable[object]:
+        self._count(1 + 2 * len(value))
+        return (part for pair in zip(keys, self._values(value), strict=True) for part in pair)
+
+    def _keys(self, value: dict[object, object]) -> list[object]:
+        lowered = []
+        self._steps.append(_ROOT)
+        for key in value:
+            self._steps[-1] = Key(key)
+            lowered.append(self.lower(key))
+        self._steps.pop()
+        return lowered
+
+    def _values(self, value: dict[object, object]) -> list[object]:
+        lowered = []
+        self._steps.append(_ROOT)
+        for key, item in value.items():
+            if type(item) in _UNTOUCHED:
+                lowered.append(item)
+            else:
+                self._steps[-1] = Item(key)
+                lowered.append(self.lower(item))
+        self._steps.pop()
+        return lowered
+
+    def _enter(self, value: object) -> None:
+        if id(value) in self._open:
+            self._refuse(
+                UnsupportedType, f"this {type(value).__qualname__} contains itself; only trees are kept"
+            )
+        if len(self._open) >= self._limits.depth:
+            self._refuse(RecordTooLarge, f"more than {self._limits.depth} containers inside one another")
+        self._open.add(id(value))
+
+    def _count(self, elements: int) -> None:
+        self._room -= 1 + elements
+        if self._room < 0:
+            self._refuse(RecordTooLarge, f"the value has more than {self._limits.items} elements, the bound")
+
+    def _check_spread(self, keys: Collection[object]) -> None:
+        if not is_spread(keys):
+            self._refuse(UnsupportedType, "keys or elements with so many equal hashes are not kept")
+
+    def _call(self, function: Callable[[Any], Any], value: object) -> Any:
+        try:
+            return function(value)
+        except CodecError as error:
+            self._refuse(type(error), str(error))
+        except Exception as error:
+            raise UnsupportedType(
+                f"{self._path()}: the function registered for {name_of(type(value))} raised"
+                f" {type(error).__qualname__}"
+            ) from error
+
+    def _refuse(self, error: type[CodecError], reason: str) -> NoReturn:
+        raise error(f"{self._path()}: {reason}") from None
+
+    def _path(self) -> str:
+        return render(self._name, self._steps)
+
+
+# Any: each method is only called with the type it stands beside.
+_CONTAINERS: Final[dict[type, Callable[[Lowering, Any], object]]] = {
+    list: Lowering._list,
+    dict: Lowering._dict,
+    tuple: Lowering._tuple,
+    set: Lowering._set,
+    frozenset: Lowering._frozenset,
+    deque: Lowering._deque,
+    OrderedDict: Lowering._ordered_dict,
+}
