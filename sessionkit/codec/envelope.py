@@ -17,7 +17,7 @@ The checksum notices accidents, among them every flip of one bit; it is no defen
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 from zlib import crc32
 
 from sessionkit.errors import CorruptRecord
@@ -31,21 +31,14 @@ _HEAD: Final = struct.Struct(">BBBH")
 _HEAD_BYTES: Final = _HEAD.size
 
 
-class Opened(NamedTuple):
-    """What an envelope held."""
-
-    schema: int
-    body: bytes
-
-
 def seal(body: bytes, schema: int) -> bytes:
     """Return the record of a body."""
     head = _HEAD.pack(MAGIC, FORMAT, 0, schema)
     return head + crc32(body, crc32(head)).to_bytes(4, "big") + body
 
 
-def unseal(data: bytes) -> Opened:
-    """Take a record apart.
+def unseal(data: bytes) -> tuple[int, bytes]:
+    """Return the schema version and the body of a record.
 
     Raises:
         CorruptRecord: It is damaged, foreign, or of a newer version of sessionkit.
@@ -68,4 +61,4 @@ def unseal(data: bytes) -> Opened:
         )
     if not schema:
         raise CorruptRecord("a record of schema 0: no sessionkit wrote it")
-    return Opened(schema, body)
+    return schema, body

@@ -44,13 +44,13 @@ class Lowering:
             UnsupportedType: It holds something that would not come back as it went in.
             RecordTooLarge: It exceeds a bound.
         """
-        kind = type(value)
-        if kind in _UNTOUCHED:
+        if _is_ready(value):
             return value
+        kind = type(value)
         if kind is str:
             return self._text(value)
         if kind is int:
-            return self._int(value)
+            return self._big_int(value)
         if kind in DUMPERS:
             code, dump = DUMPERS[kind]
             return ExtType(code, self._call(dump, value))
@@ -68,18 +68,13 @@ class Lowering:
 
     def _text(self, value: Any) -> str:
         text: str = value
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                self._refuse(
-                    UnsupportedType, f"a str with a lone surrogate at position {error.start} is no text"
-                )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            self._refuse(UnsupportedType, f"a str with a lone surrogate at position {error.start} is no text")
         return text
 
-    def _int(self, value: Any) -> object:
-        if -(2**63) <= value < 2**64:
-            return value
+    def _big_int(self, value: Any) -> object:
         size = int_size(value)
         if size > self._limits.int_bytes:
             self._refuse(
@@ -111,7 +106,7 @@ class Lowering:
         lowered = list(head)
         self._steps.append(_ROOT)
         for index, value in enumerate(values):
-            if type(value) in _UNTOUCHED:
+            if _is_ready(value):
                 lowered.append(value)
             else:
                 self._steps[-1] = Index(index)
@@ -155,8 +150,11 @@ class Lowering:
         lowered = []
         self._steps.append(_ROOT)
         for key in value:
-            self._steps[-1] = Key(key)
-            lowered.append(self.lower(key))
+            if _is_ready(key):
+                lowered.append(key)
+            else:
+                self._steps[-1] = Key(key)
+                lowered.append(self.lower(key))
         self._steps.pop()
         return lowered
 
@@ -164,7 +162,7 @@ class Lowering:
         lowered = []
         self._steps.append(_ROOT)
         for key, item in value.items():
-            if type(item) in _UNTOUCHED:
+            if _is_ready(item):
                 lowered.append(item)
             else:
                 self._steps[-1] = Item(key)
@@ -206,6 +204,16 @@ class Lowering:
 
     def _path(self) -> str:
         return render(self._name, self._steps)
+
+
+def _is_ready(value: Any) -> bool:
+    """Tell, fast and for most scalars, that a value is its own lowered form."""
+    kind = type(value)
+    if kind is str:
+        return bool(value.isascii())
+    if kind is int:
+        return bool(-(2**63) <= value < 2**64)
+    return kind in _UNTOUCHED
 
 
 # Any: each method is only called with the type it stands beside.

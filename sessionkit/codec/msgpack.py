@@ -9,7 +9,7 @@ from sessionkit.codec.envelope import HEADER_BYTES, MAX_SCHEMA, seal, unseal
 from sessionkit.codec.lifting import Lifting
 from sessionkit.codec.limits import Limits
 from sessionkit.codec.lowering import Lowering
-from sessionkit.codec.plain import is_plain, may_be_odd, pack, unique, unpack
+from sessionkit.codec.plain import is_plain, is_plain_tree, may_be_odd, pack, unique, unpack
 from sessionkit.codec.registry import Registry
 from sessionkit.errors import CodecError, ConfigurationError, RecordTooLarge, UnsupportedType
 
@@ -114,7 +114,7 @@ class MsgpackCodec:
             value = unpack(body, self._limits, unique, _stop)
         except _ExtensionMet:
             return Lifting(self._registry, self._limits).lift(body)
-        if may_be_odd(body, self._limits) and not is_plain(value, self._limits):
+        if may_be_odd(body, self._limits) and not is_plain_tree(value, self._limits.depth):
             return Lifting(self._registry, self._limits).lift(body)
         return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from sessionkit.codec.limits import Limits
 
+Items: TypeAlias = list[object]
 Pairs: TypeAlias = list[tuple[object, object]]
 
 _UNPACK_ERRORS: Final = (
@@ -26,6 +28,8 @@ _UNPACK_ERRORS: Final = (
 )
 _CONTAINER_HEADS: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 """The bytes that begin an array or a map."""
+
+_PLAIN: Final = SCALARS | {list, dict}
 
 _PROVE_FROM: Final = 16 * 1024
 """From this size on, lengths are proved before they are believed: msgpack allocates what a header claims,
@@ -63,6 +67,22 @@ def _room_after(value: object, depth: int, room: int) -> int:
     return room
 
 
+def is_plain_tree(value: object, depth: int) -> bool:
+    """Tell the same, but for the limit of items, of what msgpack unpacked: it has no cycles or shared parts.
+
+    It asks the garbage collector for all children of a level at once, several times as fast as a walk.
+    """
+    level = [value]
+    for _ in range(depth):
+        kinds = set(map(type, level))
+        if kinds <= SCALARS:
+            return True
+        if not kinds <= _PLAIN:
+            return False
+        level = gc.get_referents(*level)
+    return SCALARS.issuperset(map(type, level))
+
+
 def may_be_odd(body: bytes, limits: Limits) -> bool:
     """Tell whether what a body unpacked to needs a look: it may be too deep or hold a msgpack timestamp.
 
@@ -90,13 +110,16 @@ def unpack(
         CorruptRecord: The body is not one msgpack object.
         RecordTooLarge: It has more elements than the limits allow.
     """
-    options: dict[str, Any] = {"object_pairs_hook": on_map}
+    on_list = None
     if len(body) > limits.items:  # an element takes at least a byte, so a shorter body needs no counting
-        options = _Counter(limits.items, on_map).hooks()
+        counter = _Counter(limits.items, on_map)
+        on_map, on_list = counter.map, counter.list
     try:
         if len(body) >= _PROVE_FROM:
             _prove_lengths(body)
-        return msgpack.unpackb(body, strict_map_key=False, ext_hook=on_extension, **options)
+        return msgpack.unpackb(
+            body, strict_map_key=False, object_pairs_hook=on_map, list_hook=on_list, ext_hook=on_extension
+        )
     except _UNPACK_ERRORS as error:
         # `from None`: msgpack's errors carry parts of the record.
         raise CorruptRecord(
@@ -130,14 +153,11 @@ class _Counter:
         self._room = items
         self._on_map = on_map
 
-    def hooks(self) -> dict[str, Any]:
-        return {"object_pairs_hook": self._map, "list_hook": self._list}
-
-    def _map(self, pairs: Pairs) -> object:
+    def map(self, pairs: Pairs) -> object:
         self._take(1 + 2 * len(pairs))
         return self._on_map(pairs)
 
-    def _list(self, items: list[object]) -> list[object]:
+    def list(self, items: Items) -> Items:
         self._take(1 + len(items))
         return items
 

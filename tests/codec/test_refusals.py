@@ -314,9 +314,15 @@ def test_depth_is_bound_alike_both_ways(box: Any) -> None:
         narrow.decode(wide.encode(deep))
 
 
-@pytest.mark.parametrize(
-    "value", [[0] * 2000, [[]] * 1000, {i: i for i in range(1000)}, [()] * 1000], ids=repr
-)
+CROWDS = {
+    "ints": [0] * 2000,
+    "lists": [[]] * 1000,
+    "dict": {i: i for i in range(1000)},
+    "tuples": [()] * 1000,
+}
+
+
+@pytest.mark.parametrize("value", CROWDS.values(), ids=CROWDS)
 def test_items_are_bound_and_what_is_written_is_read(value: Any) -> None:
     encoded = MsgpackCodec().encode(value)
     accepted = []
