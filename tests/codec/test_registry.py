@@ -1,0 +1,121 @@
+"""What can be registered, and what a reader with other registrations is told."""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from dataclasses import InitVar, dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from sessionkit.codec import MsgpackCodec
+from sessionkit.errors import ConfigurationError, CorruptRecord, UnsupportedType
+
+
+class Plain:
+    pass
+
+
+def _plain(_data: object) -> Plain:
+    return Plain()
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("tag", ["", "A", "a b", "é", "x" * 65, "a\n", 1])
+def test_a_tag_is_stable_text(tag: Any) -> None:
+    with pytest.raises(ConfigurationError, match="a tag is 1 to 64 characters"):
+        MsgpackCodec().register(tag, Plain, vars, _plain)
+
+
+def test_nothing_is_registered_twice() -> None:
+    codec = MsgpackCodec()
+    codec.register("plain", Plain, vars, _plain)
+    with pytest.raises(ConfigurationError, match=r"'plain' already stands for .*Plain"):
+        codec.register("plain", Text, str, Text)
+    with pytest.raises(ConfigurationError, match="is already registered under 'plain'"):
+        codec.register("other", Plain, vars, _plain)
+
+
+@pytest.mark.parametrize("native", [int, type(None), bool, list, OrderedDict, datetime, bytearray, Fraction])
+def test_native_types_are_not_registered(native: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is kept natively"):
+        MsgpackCodec().register("native", native, str, native)
+
+
+def test_register_takes_classes() -> None:
+    codec = MsgpackCodec()
+    wrong: Any = "Plain"
+    with pytest.raises(ConfigurationError, match="a class is registered, not str"):
+        codec.register("a", wrong, str, str)
+    with pytest.raises(ConfigurationError, match="takes an Enum class"):
+        codec.register_enum("a", wrong)
+    with pytest.raises(ConfigurationError, match="takes a dataclass"):
+        codec.register_dataclass("a", wrong)
+    with pytest.raises(ConfigurationError, match="takes a named tuple class"):
+        codec.register_namedtuple("a", wrong)
+
+
+def test_a_dataclass_is_made_from_exactly_its_fields() -> None:
+    @dataclass
+    class Derived:
+        a: int
+        b: int = field(init=False, default=0)
+
+    @dataclass
+    class Initialised:
+        a: int
+        seed: InitVar[int]
+
+    for cls in (Derived, Initialised):
+        with pytest.raises(ConfigurationError, match="is not made from exactly its fields"):
+            MsgpackCodec().register_dataclass("a", cls)
+
+
+def test_changed_fields_members_and_tags_are_told_apart_on_reading() -> None:
+    @dataclass
+    class Old:
+        a: int
+        b: int
+
+    @dataclass
+    class New:
+        a: int
+        c: int
+
+    @dataclass
+    class Smaller:
+        a: int
+
+    class OldColor(enum.Enum):
+        RED = 1
+
+    class NewColor(enum.Enum):
+        BLUE = 1
+
+    writer = MsgpackCodec()
+    writer.register_dataclass("item", Old)
+    writer.register_enum("color", OldColor)
+    item, color = writer.encode((Old(1, 2),)), writer.encode(OldColor.RED)
+
+    for cls, message in ((New, "fields that the record lacks: c"), (Smaller, "the record has 1 fields that")):
+        reader = MsgpackCodec()
+        reader.register_dataclass("item", cls)
+        reader.register_enum("color", NewColor)
+        with pytest.raises(CorruptRecord, match=message):
+            reader.decode(item)
+        with pytest.raises(CorruptRecord, match="NewColor has no such member"):
+            reader.decode(color)
+    with pytest.raises(UnsupportedType, match="tag 'item', which is registered nowhere"):
+        MsgpackCodec().decode(item)
+
+
+def test_what_making_an_object_raises_is_told() -> None:
+    codec = MsgpackCodec()
+    codec.register("plain", Plain, lambda obj: 0, lambda data: _plain(1 // data))
+    with pytest.raises(CorruptRecord, match="'plain' raised ZeroDivisionError"):
+        codec.decode(codec.encode(Plain()))
