@@ -13,6 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+
 from sessionkit.codec import MsgpackCodec
 from sessionkit.codec.wire import Leaf, Mark
 from sessionkit.testing.equality import exactly_equal

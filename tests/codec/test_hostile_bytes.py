@@ -11,6 +11,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sessionkit.codec import Limits, MsgpackCodec
 from sessionkit.codec.envelope import HEADER_BYTES, seal
 from sessionkit.codec.leaves import dump_int

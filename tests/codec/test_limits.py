@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+
 from sessionkit.codec import Limits, MsgpackCodec
 from sessionkit.codec.envelope import HEADER_BYTES
 from sessionkit.errors import CodecError, ConfigurationError, RecordTooLarge

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+
 from sessionkit.codec import MsgpackCodec
 from sessionkit.errors import ConfigurationError, CorruptRecord, UnsupportedType
 

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
+
 from sessionkit.codec import MsgpackCodec
 from sessionkit.testing.equality import exactly_equal
 from sessionkit.testing.strategies import values
