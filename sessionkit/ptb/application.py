@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from telegram import Update
 from telegram.ext import Application
 
 from sessionkit.errors import ConfigurationError
@@ -36,9 +37,10 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         with collecting() as commit:
             await super().process_update(update)
             callbacks = commit.close()
+        user, chat = _whose(update)
         try:
             await self.update_persistence()
-            await self._session_persistence.commit()
+            await self._session_persistence.commit(user_id=user, chat_id=chat)
             for callback in callbacks:
                 await callback()
         except Exception as error:  # whatever it is, PTB's error handlers are told, as for a handler's
@@ -58,3 +60,11 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                 "SessionApplication needs a SessionPersistence: ApplicationBuilder().persistence(…)"
             )
         return self.persistence
+
+
+def _whose(update: object) -> tuple[int | None, int | None]:
+    """Return the ids of the update's user and chat."""
+    if not isinstance(update, Update):
+        return None, None
+    user, chat = update.effective_user, update.effective_chat
+    return None if user is None else user.id, None if chat is None else chat.id

@@ -9,7 +9,7 @@ import stamina
 from telegram.ext import BasePersistence, ContextTypes, PersistenceInput
 
 from sessionkit.codec import MsgpackCodec
-from sessionkit.errors import CodecError, CorruptRecord, StoreError
+from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, StoreError
 from sessionkit.keys import DEFAULT_PREFIX, KeySpace
 from sessionkit.ptb.writes import WriteBuffer
 from sessionkit.registry import open_store
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from sessionkit.codec import Codec
+    from sessionkit.keys import KeyPart
     from sessionkit.store import SessionStore
 
 logger = logging.getLogger("sessionkit.ptb")
@@ -81,6 +82,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self._conversations = KeySpace("conversation", key_prefix)
         self._writes = WriteBuffer(self._opened)
         self._unreadable: dict[str, CodecError] = {}
+        self._refused: dict[str, CodecError] = {}
 
     async def get_user_data(self) -> dict[int, Any]:
         """Return every user's data."""
@@ -102,20 +104,20 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def get_conversations(self, name: str) -> MutableMapping[ConversationKey, object]:
         """Return the states of the conversations of one handler."""
-        loaded = await self._load_all(f"{self._conversations.key(name)}:")
-        return {self._conversations.parts(key)[1:]: state for key, state in loaded.items()}
+        loaded = await self._load_all(self._conversations, f"{self._conversations.key(name)}:")
+        return {parts[1:]: state for parts, state in loaded.items()}
 
     async def update_conversation(self, name: str, key: ConversationKey, new_state: object | None) -> None:
         """Keep a conversation's state; None ends it."""
-        await self._save(self._conversations.key(name, *key), new_state, "state")
+        await self._save(self._conversations.key(name, *key), new_state, f"conversation.{name}")
 
     async def update_user_data(self, user_id: int, data: Any) -> None:
         """Keep a user's data."""
-        await self._save(self._users.key(user_id), data, "user_data")
+        await self._save(self._users.key(user_id), data, f"user_data.{user_id}")
 
     async def update_chat_data(self, chat_id: int, data: Any) -> None:
         """Keep a chat's data."""
-        await self._save(self._chats.key(chat_id), data, "chat_data")
+        await self._save(self._chats.key(chat_id), data, f"chat_data.{chat_id}")
 
     async def update_bot_data(self, data: Any) -> None:
         """Keep the bot's data."""
@@ -150,13 +152,21 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """
         return await self._opened().ping()
 
-    async def commit(self) -> None:
-        """Have everything stored that PTB has handed over.
+    async def commit(self, *, user_id: int | None = None, chat_id: int | None = None) -> None:
+        """Have stored what PTB has handed over, and make sure of what concerns one user and chat.
+
+        Args:
+            user_id: The user of an update, or None if it had none.
+            chat_id: The chat of an update, or None if it had none.
 
         Raises:
-            SessionKitError: The store did not acknowledge all of it. What is left is kept and tried again.
+            SessionKitError: Data of this user or chat, of one of their conversations, of the bot or of its
+                callbacks are not stored. What the store did not acknowledge is kept and tried again.
         """
-        await self._writes.flush()
+        await self._writes.send()
+        for key, error in {**self._writes.failures(), **self._refused}.items():
+            if self._concerns(key, user_id, chat_id):
+                raise error
 
     async def flush(self) -> None:
         """Have everything stored, trying for ten seconds; close the store if it was opened here.
@@ -187,27 +197,52 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         return self._store
 
     async def _save(self, key: str, value: object | None, name: str) -> None:
+        self._refused.pop(key, None)
         if value is None:
             self._unreadable.pop(key, None)
-        elif key in self._unreadable:
-            raise CorruptRecord(f"{key!r} was not readable and is not overwritten: {self._unreadable[key]}")
-        if value == {} and not self._writes.knows(key):
+        elif value == {} and not self._writes.knows(key):
             return  # PTB hands over an empty dict for every user it sees
-        await self._writes.write(key, None if value is None else self._codec.encode(value, name=name))
+        try:
+            if key in self._unreadable:
+                raise CorruptRecord(
+                    f"{key!r} is not overwritten, as it was not readable: {self._unreadable[key]}"
+                )
+            encoded = None if value is None else self._codec.encode(value, name=name)
+        except CodecError as error:
+            self._refused[key] = error
+            raise
+        await self._writes.write(key, encoded)
+
+    def _concerns(self, key: str, user_id: int | None, chat_id: int | None) -> bool:
+        if key.startswith(self._users.start):
+            return self._users.parts(key) == (user_id,)
+        if key.startswith(self._chats.start):
+            return self._chats.parts(key) == (chat_id,)
+        if key.startswith(self._conversations.start):
+            return not {user_id, chat_id}.isdisjoint(self._conversations.parts(key)[1:])
+        return True
 
     async def _load_by_id(self, space: KeySpace) -> dict[int, Any]:
+        loaded = await self._load_all(space, space.start)
         found: dict[int, Any] = {}
-        for key, value in (await self._load_all(space.start)).items():
-            match space.parts(key):
+        for parts, value in loaded.items():
+            match parts:
                 case (int(number),):
                     found[number] = value
         return found
 
-    async def _load_all(self, prefix: str) -> dict[str, Any]:
-        keys = [key async for key in self._opened().scan(prefix)]
-        found: dict[str, Any] = {}
-        for start in range(0, len(keys), _PAGE):
-            found.update(await self._load(keys[start : start + _PAGE]))
+    async def _load_all(self, space: KeySpace, start: str) -> dict[tuple[KeyPart, ...], Any]:
+        ours: dict[str, tuple[KeyPart, ...]] = {}
+        async for key in self._opened().scan(start):
+            try:
+                ours[key] = space.parts(key)
+            except InvalidKey as error:
+                logger.warning("key of somebody else passed over", extra={"error": str(error)})
+        keys = list(ours)
+        found: dict[tuple[KeyPart, ...], Any] = {}
+        for position in range(0, len(keys), _PAGE):
+            page = await self._load(keys[position : position + _PAGE])
+            found.update({ours[key]: value for key, value in page.items()})
         return found
 
     async def _load_one(self, key: str) -> Any:

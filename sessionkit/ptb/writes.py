@@ -74,15 +74,24 @@ class WriteBuffer:
         if self._pending.get(key) is write and write.error is not None:
             raise write.error
 
+    async def send(self) -> None:
+        """Send everything that is still pending; ``failures`` tells what came of it."""
+        if self._pending:
+            await self._batch()
+
+    def failures(self) -> dict[str, SessionKitError]:
+        """Return the error of each value that was sent and not acknowledged."""
+        return {key: write.error for key, write in self._pending.items() if write.error is not None}
+
     async def flush(self) -> None:
         """Have everything stored that is still pending.
 
         Raises:
             SessionKitError: The store did not acknowledge all of it. What is left is kept and tried again.
         """
-        if self._pending:
-            await self._batch()
-        self._raise_first_error()
+        await self.send()
+        for error in self.failures().values():
+            raise error
 
     async def aclose(self) -> None:
         """Stop trying again."""
@@ -103,9 +112,12 @@ class WriteBuffer:
         async with self._sending:
             self._next_batch = None
             await self._send(dict(self._pending))
-        errors = [write.error for write in self._pending.values() if write.error is not None]
-        if errors and self._retry is None:
-            logger.error("not saved, trying again", extra={"pending": len(errors), "error": str(errors[0])})
+        failures = self.failures()
+        if failures and self._retry is None:
+            key, error = next(iter(failures.items()))
+            logger.error(
+                "not saved, trying again", extra={"keys": len(failures), "key": key, "error": str(error)}
+            )
             self._retry = asyncio.create_task(self._try_again())
 
     async def _send(self, writes: Mapping[str, _Write]) -> None:
@@ -149,17 +161,10 @@ class WriteBuffer:
                 wait_max=LONGEST_PAUSE,
             ):
                 with attempt:
-                    async with self._sending:
-                        await self._send(dict(self._pending))
-                    self._raise_first_error()
+                    await self.flush()
             logger.info("saved after all")
         finally:
             self._retry = None
-
-    def _raise_first_error(self) -> None:
-        for write in self._pending.values():
-            if write.error is not None:
-                raise write.error
 
 
 class _Write:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from sessionkit.codec import MsgpackCodec
-from sessionkit.errors import CodecError, SessionExists, SessionExpired, VersionConflict
+from sessionkit.errors import CodecError, InvalidKey, SessionExists, SessionExpired, VersionConflict
 from sessionkit.keys import DEFAULT_PREFIX, KeySpace
 from sessionkit.service.edits import editing
 from sessionkit.service.records import SessionRecord
@@ -282,7 +282,7 @@ class SessionService:
             try:
                 session_id = self._id(key)
                 stored = SessionRecord.decode(self._codec, record.value, session_id)
-            except CodecError as error:
+            except (CodecError, InvalidKey) as error:
                 logger.error("session not readable", extra={"key": key, "error": str(error)})
                 continue
             if stored.ends is None or self._clock() < stored.ends:

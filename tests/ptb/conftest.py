@@ -1,0 +1,109 @@
+"""A store that fails on demand, and PTB applications that run against a local Bot API server."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import pytest
+from telegram.ext import Application, ApplicationBuilder
+
+from sessionkit.errors import StoreUnavailable
+from sessionkit.testing.botapi import BotApiServer
+from sessionkit_memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from sessionkit.ptb import SessionPersistence
+    from sessionkit.store import Put, Receipt
+
+AnyApplication: TypeAlias = "Application[Any, Any, Any, Any, Any, Any]"
+
+
+class UnsteadyStore(MemoryStore):
+    """A memory store that is down when told to be, and notes its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+        self.batches: list[list[Put]] = []
+        self.failed = asyncio.Event()
+        self.saved = asyncio.Event()
+
+    async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
+        batch = list(puts)
+        self._check_up()
+        self.batches.append(batch)
+        receipts = await super().put_many(batch)
+        self.saved.set()
+        return receipts
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        self._check_up()
+        return await super().delete_many(keys)
+
+    async def ping(self) -> float:
+        self._check_up()
+        return await super().ping()
+
+    def _check_up(self) -> None:
+        if self.down:
+            self.failed.set()
+            raise StoreUnavailable("the unsteady store is down")
+
+
+class Running(Protocol):
+    """Runs an application, built with a persistence, while the body lasts."""
+
+    def __call__(
+        self,
+        persistence: SessionPersistence,
+        set_up: Callable[[AnyApplication], object],
+        kind: type[AnyApplication] = ...,
+        configure: Callable[[Any], Any] = ...,
+    ) -> AbstractAsyncContextManager[AnyApplication]: ...
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[UnsteadyStore]:
+    async with UnsteadyStore() as store:
+        yield store
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[BotApiServer]:
+    async with BotApiServer() as api:
+        yield api
+
+
+@pytest.fixture
+def running(api: BotApiServer) -> Running:
+    @asynccontextmanager
+    async def run(
+        persistence: SessionPersistence,
+        set_up: Callable[[AnyApplication], object],
+        kind: type[AnyApplication] = Application,
+        configure: Callable[[Any], Any] = lambda builder: builder,
+    ) -> AsyncIterator[AnyApplication]:
+        builder = (
+            ApplicationBuilder()
+            .application_class(kind)
+            .token(api.token)
+            .base_url(api.base_url)
+            .base_file_url(api.base_file_url)
+            .persistence(persistence)
+        )
+        application = configure(builder).build()
+        set_up(application)
+        async with application:
+            await application.start()
+            await application.updater.start_polling(poll_interval=0)
+            try:
+                yield application
+            finally:
+                await application.updater.stop()
+                await application.stop()
+
+    return run
