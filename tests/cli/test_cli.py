@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.main import get_command
+
+from sessionkit.cli.main import app
+from sessionkit.codec import MsgpackCodec
+from sessionkit.registry import open_store
+
+if TYPE_CHECKING:
+    import typer
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, in a folder of its own."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "SESSIONKIT_"))
+    }
+    return subprocess.run(
+        [Path(sys.executable).with_name("sessionkit"), *arguments],
+        env={**inherited, "NO_COLOR": "1", **settings},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def check_demo(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [line.split(maxsplit=2)[1:] for line in done.stdout.splitlines()[:-1]]
+    assert ["bot", "is killed with SIGKILL"] in told
+    assert [what for who, what in told if who == "Ada"] == ["/depot", "sends an audio", "150", "yes"]
+    assert sum(what.startswith("starts") for who, what in told if who == "bot") == 2
+    states = [what.split("'")[1] for who, what in told if who == "store" and "state" in what]
+    assert states == ["audio", "amount", "amount", "confirm"]
+    assert done.stdout.splitlines()[-1] == "✓ the bot lost its process and nothing else"
+
+
+def test_demo_on_the_embedded_default(tmp_path: Path) -> None:
+    check_demo(run(tmp_path, "demo"))
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_demo_on_redis(tmp_path: Path, redis_server: object) -> None:
+    url = str(redis_server.url())  # type: ignore[attr-defined]
+    check_demo(run(tmp_path, "demo", "--url", url))
+    async with open_store(url) as store:
+        assert [key async for key in store.scan("")] == []
+
+
+def test_demo_fails_when_a_step_does_not_come_true(tmp_path: Path) -> None:
+    """With sessions that end at once, the bot forgets; the demo must notice and say so."""
+    done = run(tmp_path, "demo", SESSIONKIT_IDLE_TIMEOUT="0.001")
+    assert done.returncode == 1
+    assert "✗" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["demo", "--url", "redis://:hunter2@127.0.0.1:1/0"], "redis://***@127.0.0.1:1/0 cannot be reached"),
+        (["demo", "--url", "memory://"], "dies with it"),
+        (["demo", "--url", "redis"], "looks like"),
+        (["ping", "--url", "redis://:hunter2@127.0.0.1:1/0"], "cannot be reached"),
+        (["show", "key", "--url", "nothing://"], "no driver for nothing://"),
+        (["show", "a#b", "--url", "memory://"], "'#'"),
+    ],
+)
+def test_an_error_is_one_line(tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("sessionkit: ")
+    assert says in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+
+
+async def test_show_prints_the_decoded_value(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'bot.db'}"
+    async with open_store(url) as store:
+        await store.put("telegram_bot:user_data:7", MsgpackCodec().encode({"n": (1, {"a"})}))
+        await store.put("damaged", b"damaged")
+    done = run(tmp_path, "show", "telegram_bot:user_data:7", "--url", url)
+    assert (done.returncode, done.stdout) == (0, "{'n': (1, {'a'})}\n")
+    done = run(tmp_path, "show", "telegram_bot:user_data:8", "--url", url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no record" in done.stderr
+    done = run(tmp_path, "show", "damaged", "--url", url)
+    assert done.returncode == 1
+    assert done.stderr.startswith("sessionkit: ")
+
+
+def test_ping_reads_the_settings(tmp_path: Path) -> None:
+    done = run(tmp_path, "ping", SESSIONKIT_URL="memory://")
+    assert done.returncode == 0
+    assert done.stdout.startswith("answered in ")
+
+
+def commands() -> dict[str, typer.core.TyperCommand]:
+    group = get_command(app)
+    return dict(group.commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_and_option_has_help_and_is_documented(name: str) -> None:
+    command = commands()[name]
+    assert command.help
+    documentation = (ROOT / "docs" / "cli.md").read_text()
+    assert f"## sessionkit {name}" in documentation
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
+            assert any(text in documentation for text in (*parameter.opts, parameter.human_readable_name))
