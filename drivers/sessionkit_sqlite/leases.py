@@ -46,7 +46,7 @@ def purge(limit: int, connection: sqlite3.Connection, now: int) -> int:
 def _take(key: str, token: str, lease: float, connection: sqlite3.Connection, now: int) -> int | None:
     row = connection.execute("SELECT token, fence, expires_at FROM locks WHERE key = ?", (key,)).fetchone()
     holder, fence, expires_at = row or ("", 0, 0)
-    if expires_at <= now // 1000:
+    if not holder or expires_at <= now // 1000:
         holder, fence = token, max(fence + 1, now)
     if holder != token:
         return None

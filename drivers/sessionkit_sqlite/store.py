@@ -184,7 +184,10 @@ class SqliteStore:
         return time.perf_counter() - started
 
     async def aclose(self) -> None:
-        """See ``SessionStore.aclose``. It waits for what was accepted: about the timeout at most, as long as the disk answers."""
+        """See ``SessionStore.aclose``.
+
+        It waits for what was accepted: about the timeout at most, as long as the disk answers.
+        """
         await self._locks.aclose()
         _stop(self._writer, self._reader)
         await self._writer.stopped()

@@ -1,0 +1,445 @@
+"""What is special to the SQLite store, beside the contract that the conformance kit checks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sqlite3
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+from sessionkit.errors import (
+    BatchFailed,
+    ConfigurationError,
+    CorruptRecord,
+    InvalidKey,
+    StoreUnavailable,
+    VersionConflict,
+)
+from sessionkit.store import ABSENT, RING_SIZE, Put, Receipt, Record, SessionStore, StoreURL, new_version
+
+from sessionkit_sqlite import SqliteStore, open_driver
+from sessionkit_sqlite.operations import SCAN_PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.1
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    async with SqliteStore(tmp_path / "bot.db", clock=clock) as store:
+        yield store
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "bot.db"
+
+
+def rows(file: Path, query: str = "SELECT key FROM records ORDER BY key") -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def change(file: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(statement)
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir())
+
+
+# URL and options
+
+
+def test_a_relative_url_is_taken_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (
+        repr(open_driver(StoreURL.parse("sqlite:///bot.db"))) == f"SqliteStore({str(tmp_path / 'bot.db')!r})"
+    )
+
+
+def test_an_absolute_url_has_four_slashes() -> None:
+    assert repr(open_driver(StoreURL.parse("sqlite:////var/lib/bot.db"))) == "SqliteStore('/var/lib/bot.db')"
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("sqlite://bot.db", "sqlite:///bot.db"),
+        ("sqlite://localhost:1/bot.db", "sqlite:///bot.db"),
+        ("sqlite://user:secret@/bot.db", "sqlite:///bot.db"),
+        ("sqlite://", "sqlite:///bot.db"),
+        ("sqlite:///", "sqlite:///bot.db"),
+        ("sqlite:///data/", "sqlite:///bot.db"),
+        ("sqlite:///%00", "sqlite:///bot.db"),
+        ("sqlite:///:memory:", "memory://"),
+        ("sqlite:///bot.db?journal=off", "timeout"),
+        ("sqlite:///bot.db?timeout=soon", "timeout"),
+        ("sqlite:///bot.db?timeout=0", "timeout"),
+        ("sqlite:///bot.db?timeout=nan", "timeout"),
+        ("sqlite:///bot.db?timeout=inf", "timeout"),
+        ("sqlite:///bot.db?clock=now", "clock"),
+    ],
+)
+def test_an_unusable_url_is_refused_with_what_to_write(url: str, advice: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_driver(StoreURL.parse(url))
+    assert advice in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["", ":memory:", "a\0b"])
+def test_a_path_that_names_no_file_is_refused(path: str) -> None:
+    with pytest.raises(ConfigurationError):
+        SqliteStore(path)
+
+
+async def test_options_come_by_url_or_by_code(tmp_path: Path, clock: Clock) -> None:
+    url = StoreURL.parse(f"sqlite:///{tmp_path}/odd%20name%3F%23.db?timeout=2.5")
+    async with open_driver(url, clock=clock) as store:
+        await store.put("a", b"1", expires_in=1)
+        clock.now += 1
+        assert await store.get("a") is None
+    assert [path.name for path in files(tmp_path)] == ["odd name?#.db"]
+    with pytest.raises(ConfigurationError):
+        open_driver(url, timeout=1)
+
+
+async def test_construction_touches_nothing(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    store = SqliteStore(tmp_path / "bot.db")
+    assert isinstance(store, SessionStore)
+    await store.aclose()
+    assert files(tmp_path) == []
+    assert threading.active_count() == threads
+
+
+# Expiry
+
+
+async def test_a_record_lives_to_the_millisecond(store: SqliteStore, clock: Clock) -> None:
+    await store.put("a", b"1", expires_in=0.1)
+    clock.now += 0.099
+    assert await store.get("a") is not None
+    clock.now += 0.001
+    assert await store.get("a") is None
+    assert await store.get_many(["a"]) == {}
+    assert [key async for key in store.scan("")] == []
+    assert not await store.touch("a", expires_in=None)
+    assert await store.get("a", renew_for=9) is None
+    assert not await store.delete("a")
+    assert await store.delete_many(["a"]) == 0
+
+
+async def test_an_expired_record_is_absent_for_compare_and_set_and_its_ring_starts_anew(
+    store: SqliteStore, clock: Clock
+) -> None:
+    write_id = new_version()
+    old = await store.put("a", b"old", expires_in=1, write_id=write_id)
+    clock.now += 1
+    with pytest.raises(VersionConflict) as conflict:
+        await store.put("a", b"new", if_version=old.version)
+    assert conflict.value.current is ABSENT
+    assert not await store.delete("a", if_version=new_version())
+    await store.put("a", b"new", if_version=ABSENT, write_id=write_id)
+    assert await store.get("a") == Record(b"new", write_id)
+
+
+async def test_expired_rows_leave_the_file_with_later_writes_and_never_by_reads(
+    store: SqliteStore, clock: Clock, file: Path
+) -> None:
+    await store.put_many([Put(f"old:{n:04}", b"", 1) for n in range(600)])
+    await store.put("kept", b"", expires_in=100)
+    clock.now += 1
+    await store.get_many([f"old:{n:04}" for n in range(600)])
+    assert [key async for key in store.scan("")] == ["kept"]
+    assert len(rows(file)) == 601
+    left = []
+    for n in range(3):
+        await store.put("live", b"%d" % n)
+        left.append(len(rows(file)))
+    assert left == [351, 100, 2]
+
+
+async def test_expired_rows_leave_the_file_in_quiet_times(
+    store: SqliteStore, clock: Clock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put_many([Put(f"old:{n:04}", b"", 1) for n in range(2000)])
+    clock.now += 1
+    monkeypatch.setattr("sessionkit_sqlite.writer.Writer.rest", 0.001)
+    await store.touch("none", expires_in=1)  # wakes the writer, which then rests by the new measure
+    async with asyncio.timeout(10):
+        while rows(file):
+            await store.ping()
+
+
+async def test_the_fence_of_a_lock_survives_its_release_and_a_clock_that_steps_back(
+    store: SqliteStore, clock: Clock, file: Path
+) -> None:
+    async with store.lock("a") as first:
+        assert first.fence == round(clock.now * 1_000_000)
+    clock.now -= 3600
+    async with store.lock("a") as second:
+        assert second.fence == first.fence + 1
+    clock.now += 3 * 86_400
+    async with store.lock("b"):
+        assert rows(file, "SELECT key FROM locks") == [("b",)], "forgotten once the clock alone gives more"
+    async with store.lock("a") as third:
+        assert third.fence > second.fence
+
+
+async def test_a_lock_of_a_dead_holder_is_free_after_its_lease(
+    store: SqliteStore, clock: Clock, tmp_path: Path
+) -> None:
+    async with SqliteStore(tmp_path / "bot.db", clock=clock) as other, store.lock("a", lease=30) as dead:
+        clock.now += 30
+        async with other.lock("a", wait=0) as heir:
+            assert heir.fence > dead.fence
+
+
+# Records
+
+
+async def test_the_ring_remembers_the_last_writes_and_no_more(store: SqliteStore) -> None:
+    ids = [new_version() for _ in range(RING_SIZE + 1)]
+    for n, write_id in enumerate(ids):
+        assert await store.put("a", b"%d" % n, write_id=write_id) == Receipt(write_id)
+    for write_id in ids[1:]:
+        assert await store.put("a", b"again", write_id=write_id, if_version=ABSENT) == Receipt(write_id)
+    assert await store.get("a") == Record(b"%d" % RING_SIZE, ids[-1])
+    with pytest.raises(VersionConflict):
+        await store.put("a", b"again", write_id=ids[0], if_version=ABSENT)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE records SET value = 'text'",
+        "UPDATE records SET ring = 'text'",
+        "UPDATE records SET ring = x''",
+        "UPDATE records SET ring = x'00112233445566'",
+        "UPDATE records SET ring = zeroblob(40)",
+    ],
+)
+async def test_a_row_of_another_hand_is_reported_and_kept(
+    store: SqliteStore, file: Path, damage: str
+) -> None:
+    await store.put("a", b"1")
+    change(file, damage)
+    before = rows(file, "SELECT * FROM records")
+    for call in (store.get("a"), store.get("a", renew_for=1), store.put("a", b"2"), store.get_many(["a"])):
+        with pytest.raises(CorruptRecord, match="'a'"):
+            await call
+    with pytest.raises(BatchFailed) as failed:
+        await store.put_many([Put("a", b"2"), Put("b", b"2")])
+    assert isinstance(failed.value.results[1], Receipt)
+    assert rows(file, "SELECT * FROM records WHERE key = 'a'") == before
+
+
+async def test_batches_reach_past_what_one_statement_takes(store: SqliteStore) -> None:
+    keys = [f"k{n}" for n in range(3000)]
+    receipts = await store.put_many(Put(key, key.encode()) for key in keys)
+    assert len({receipt.version for receipt in receipts}) == 3000
+    found = await store.get_many([*keys, *keys, "absent"])
+    assert found == {key: Record(key.encode(), r.version) for key, r in zip(keys, receipts, strict=True)}
+    assert await store.delete_many([*keys, *keys, "absent"]) == 3000
+
+
+async def test_a_batch_of_large_values_is_cut_into_several_commits(store: SqliteStore) -> None:
+    value = bytes(400_000)
+    receipts = await store.put_many([Put(f"k{n}", value) for n in range(7)])
+    assert len(receipts) == 7
+    assert len(await store.get_many([f"k{n}" for n in range(7)])) == 7
+
+
+async def test_a_batch_reports_each_put_by_itself(store: SqliteStore) -> None:
+    puts = [Put(f"k{n}", b"", if_version=ABSENT) for n in range(600)]
+    await store.put("k300", b"before")
+    with pytest.raises(BatchFailed) as failed:
+        await store.put_many(puts)
+    results = failed.value.results
+    assert isinstance(results[300], VersionConflict)
+    assert all(isinstance(result, Receipt) for n, result in enumerate(results) if n != 300)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "a%",
+        "a_",
+        "a*",
+        "a?",
+        "a[",
+        "é",
+        "\ud7ff",
+        "\ue000",
+        "\U0010ffff",
+        "x\U0010ffff",
+        "\U0010ffff" * 2,
+        "a\0",
+    ],
+)
+async def test_scan_compares_prefixes_as_text(store: SqliteStore, prefix: str) -> None:
+    keys = {
+        "a",
+        "ab",
+        "b",
+        "é",
+        "e\u0301",
+        "~",
+        "\ud7ff",
+        "\ue000",
+        "\uffff",
+        "\U00010000",
+        "\U0010ffff",
+        "x",
+        "y",
+    }
+    keys |= {prefix, f"{prefix}1", f"{prefix}\U0010ffff", f"{prefix}\0"}
+    await store.put_many([Put(key, b"") for key in keys])
+    expected = sorted(key for key in keys if key.startswith(prefix))
+    assert [key async for key in store.scan(prefix)] == expected
+
+
+async def test_scan_refuses_a_prefix_that_is_not_text(store: SqliteStore) -> None:
+    for prefix in ("\ud800", None, b"a"):
+        with pytest.raises(InvalidKey):
+            [key async for key in store.scan(prefix)]  # type: ignore[arg-type]
+
+
+async def test_scan_goes_on_over_pages_of_expired_rows_and_through_changes(
+    store: SqliteStore, clock: Clock
+) -> None:
+    await store.put_many([Put(f"a{n:05}", b"", 1) for n in range(2 * SCAN_PAGE)])
+    await store.put_many([Put(f"b{n:05}", b"") for n in range(SCAN_PAGE + 1)])
+    clock.now += 1
+    seen = []
+    async for key in store.scan(""):
+        seen.append(key)
+        if len(seen) == 1:
+            await store.delete("b00500")
+            await store.put("c", b"")
+    assert seen == [f"b{n:05}" for n in range(SCAN_PAGE)] + ["c"]
+
+
+async def test_a_scan_left_open_holds_nothing(store: SqliteStore, file: Path) -> None:
+    await store.put_many([Put(f"k{n:05}", b"") for n in range(SCAN_PAGE + 1)])
+    scan = store.scan("")
+    assert await anext(scan) == "k00000"
+    (busy, *_) = rows(file, "PRAGMA wal_checkpoint(TRUNCATE)")[0]
+    assert busy == 0
+
+
+# Loops, cancelling and closing
+
+
+def test_one_store_serves_one_loop_after_another(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "bot.db")
+
+    async def count() -> int:
+        record = await store.get("n")
+        number = 1 + (int(record.value) if record else 0)
+        await store.put("n", b"%d" % number)
+        return number
+
+    assert [asyncio.run(count()) for _ in range(3)] == [1, 2, 3]
+    asyncio.run(store.aclose())
+
+
+async def test_one_store_serves_several_loops_at_once(store: SqliteStore) -> None:
+    async def write(name: str) -> None:
+        await asyncio.gather(*(store.put(f"{name}{n}", name.encode()) for n in range(50)))
+        for n in range(50):
+            record = await store.get(f"{name}{n}")
+            assert record is not None
+            assert record.value == name.encode()
+
+    await asyncio.gather(*(asyncio.to_thread(asyncio.run, write(name)) for name in "abcd"))
+    assert len([key async for key in store.scan("")]) == 200
+
+
+async def test_a_storm_of_cancels_crosses_no_answers(store: SqliteStore) -> None:
+    keys = [f"k{n}" for n in range(50)]
+    await store.put_many([Put(key, key.encode()) for key in keys])
+
+    async def own(key: str) -> None:
+        await store.put(key, key.encode())
+        record = await store.get(key)
+        assert record is not None
+        assert record.value == key.encode()
+
+    for round_ in range(20):
+        tasks = [asyncio.create_task(own(key)) for key in keys]
+        for _ in range(round_ % 5):
+            await asyncio.sleep(0)
+        for task in tasks[round_ % 2 :: 2]:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            assert result is None or isinstance(result, asyncio.CancelledError)
+
+
+async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "bot.db")
+    writes = [asyncio.create_task(store.put(f"k{n}", b"")) for n in range(200)]
+    await asyncio.sleep(0)
+    await store.aclose()
+    assert len(await asyncio.gather(*writes)) == 200
+    assert len(rows(tmp_path / "bot.db")) == 200
+    assert [path.name for path in files(tmp_path)] == ["bot.db"], "the log is folded in and removed"
+
+
+async def test_a_closed_store_says_so(store: SqliteStore) -> None:
+    await store.put("a", b"")
+    await store.aclose()
+    await asyncio.gather(store.aclose(), store.aclose())
+
+    async def scan() -> None:
+        [key async for key in store.scan("")]
+
+    async def lock() -> None:
+        async with store.lock("a"):
+            pass
+
+    for call in (store.get("a"), store.put("a", b""), store.get_many(["a"]), store.ping(), scan(), lock()):
+        with pytest.raises(StoreUnavailable, match="is closed") as caught:
+            await call
+        assert not caught.value.temporary
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sessionkit-sqlite")]
+
+
+async def test_a_store_that_is_forgotten_gives_up_its_threads(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "bot.db")
+    await store.put("a", b"")
+    await store.ping()
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("sessionkit-sqlite")]
+    assert len(threads) == 2
+    gone = weakref.ref(store)
+    del store
+    gc.collect()
+    assert gone() is None
+    for thread in threads:
+        await asyncio.to_thread(thread.join, 10)
+        assert not thread.is_alive()
