@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sessionkit.errors import ConfigurationError
-
 from sessionkit_sqlite.store import SqliteStore
 
 if TYPE_CHECKING:

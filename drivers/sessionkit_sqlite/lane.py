@@ -11,7 +11,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from sessionkit.errors import Applied, Backpressure, SessionKitError, StoreTimeout, StoreUnavailable
-
 from sessionkit_sqlite import schema
 from sessionkit_sqlite.errors import spoils_connection, translate
 from sessionkit_sqlite.job import Job, Tick
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sessionkit.store import Clock
-
     from sessionkit_sqlite.job import Work
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sessionkit.errors import CorruptRecord, SessionKitError, StoreError, VersionConflict
+from sessionkit.errors import CorruptRecord, SessionKitError, VersionConflict
 from sessionkit.store import (
     ABSENT,
     RING_SIZE,
@@ -92,16 +92,16 @@ def put(put: Put, connection: sqlite3.Connection, now: int) -> Receipt:
     return Receipt(version)
 
 
-def put_many(puts: Sequence[Put], connection: sqlite3.Connection, now: int) -> list[Receipt | StoreError]:
+def put_many(
+    puts: Sequence[Put], connection: sqlite3.Connection, now: int
+) -> list[Receipt | SessionKitError]:
     """Write one chunk of ``SessionStore.put_many``; a put that fails leaves its error among the receipts."""
-    results: list[Receipt | StoreError] = []
+    results: list[Receipt | SessionKitError] = []
     for each in puts:
         try:
             results.append(put(each, connection, now))
-        except StoreError as error:
-            results.append(error.with_traceback(None))
         except SessionKitError as error:
-            results.append(StoreError(str(error)))
+            results.append(error.with_traceback(None))
     return results
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sessionkit.errors import Applied
-
 from sessionkit_sqlite.lane import Lane
 
 if TYPE_CHECKING:

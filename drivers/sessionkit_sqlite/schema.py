@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from sessionkit.errors import StoreUnavailable
-
 from sessionkit_sqlite.errors import primary_code
 
 APPLICATION_ID: Final = 0x53_53_4B_31

@@ -7,9 +7,16 @@ import os
 import time
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-from sessionkit.errors import Applied, BatchFailed, ConfigurationError, InvalidKey, StoreError
+from sessionkit.errors import (
+    Applied,
+    BatchFailed,
+    ConfigurationError,
+    InvalidKey,
+    SessionKitError,
+    StoreError,
+)
 from sessionkit.store import (
     MAX_VALUE_BYTES,
     Capabilities,
@@ -17,12 +24,13 @@ from sessionkit.store import (
     Put,
     Receipt,
     Scope,
+    SessionStore,
     check_key,
+    check_keys,
     check_put,
+    check_version,
     milliseconds,
 )
-from sessionkit.store.checks import check_version
-
 from sessionkit_sqlite import operations
 from sessionkit_sqlite.leases import Leases
 from sessionkit_sqlite.reader import Reader
@@ -31,7 +39,6 @@ from sessionkit_sqlite.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
 
     from sessionkit.store import Absent, Clock, Lease, Record, Version
 
@@ -40,7 +47,7 @@ _CHUNK: Final = 250
 _CHUNK_BYTES: Final = 1024 * 1024
 
 
-class SqliteStore:
+class SqliteStore(SessionStore):
     """A ``SessionStore`` in one SQLite file, which several processes on one machine may share.
 
     A write returns once it is on the disk: it survives the death of the process and of the machine's power.
@@ -132,15 +139,16 @@ class SqliteStore:
         every = list(puts)
         for put in every:
             check_put(*put, MAX_VALUE_BYTES)
-        results: list[Receipt | StoreError] = []
+        results: list[Receipt | SessionKitError] = []
         for chunk in _put_chunks(every):
             try:
                 results += await self._writer.run(partial(operations.put_many, chunk))
-            except StoreError as error:
+            except SessionKitError as error:
                 if not results:
                     raise
                 results += [error] * len(chunk)
-                unattempted = StoreError(f"not attempted: {error}", temporary=error.temporary)
+                again = isinstance(error, StoreError) and error.temporary
+                unattempted = StoreError(f"not attempted: {error}", temporary=again)
                 results += [unattempted] * (len(every) - len(results))
                 break
         receipts = [result for result in results if isinstance(result, Receipt)]
@@ -193,19 +201,6 @@ class SqliteStore:
         await self._writer.stopped()
         await self._reader.stopped()
 
-    async def __aenter__(self) -> Self:
-        """Return the store."""
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-        await self.aclose()
-
 
 def _stop(writer: Writer, reader: Reader) -> None:
     writer.stop()
@@ -214,10 +209,7 @@ def _stop(writer: Writer, reader: Reader) -> None:
 
 def _key_chunks(keys: Iterable[str]) -> Iterator[Sequence[str]]:
     """Check all keys, then cut them to what one statement takes and one job should."""
-    given = list(keys)
-    for key in given:
-        check_key(key)
-    every = list(dict.fromkeys(given))
+    every = check_keys(keys)
     return (every[at : at + _CHUNK] for at in range(0, len(every), _CHUNK))
 
 

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from sessionkit.errors import Applied, SessionKitError
-
 from sessionkit_sqlite import leases, operations
 from sessionkit_sqlite.errors import applied_by_commit, primary_code
 from sessionkit_sqlite.lane import Lane

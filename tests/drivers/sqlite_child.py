@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sessionkit.errors import StoreError, StoreUnavailable, VersionConflict
 from sessionkit.store import ABSENT
-
 from sessionkit_sqlite import SqliteStore
 
 

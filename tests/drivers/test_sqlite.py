@@ -11,6 +11,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 import pytest
+
 from sessionkit.errors import (
     BatchFailed,
     ConfigurationError,
@@ -20,7 +21,7 @@ from sessionkit.errors import (
     VersionConflict,
 )
 from sessionkit.store import ABSENT, RING_SIZE, Put, Receipt, Record, SessionStore, StoreURL, new_version
-
+from sessionkit.testing import ManualClock, SessionStoreConformance
 from sessionkit_sqlite import SqliteStore, open_driver
 from sessionkit_sqlite.operations import SCAN_PAGE
 
@@ -29,23 +30,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Clock:
-    """A clock that stands still until it is moved."""
+class TestSqliteConformance(SessionStoreConformance):
+    virtual_time = True
 
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.1
+    @pytest.fixture(autouse=True)
+    def _file(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "bot.db"
+        self.clock = ManualClock()
 
-    def __call__(self) -> float:
-        return self.now
+    def open_store(self) -> SessionStore:
+        return SqliteStore(self.file, clock=self.clock)
+
+    async def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock(1_700_000_000.1)
 
 
 @pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SqliteStore]:
     async with SqliteStore(tmp_path / "bot.db", clock=clock) as store:
         yield store
 
@@ -117,11 +123,11 @@ def test_a_path_that_names_no_file_is_refused(path: str) -> None:
         SqliteStore(path)
 
 
-async def test_options_come_by_url_or_by_code(tmp_path: Path, clock: Clock) -> None:
+async def test_options_come_by_url_or_by_code(tmp_path: Path, clock: ManualClock) -> None:
     url = StoreURL.parse(f"sqlite:///{tmp_path}/odd%20name%3F%23.db?timeout=2.5")
     async with open_driver(url, clock=clock) as store:
         await store.put("a", b"1", expires_in=1)
-        clock.now += 1
+        clock.advance(1)
         assert await store.get("a") is None
     assert [path.name for path in files(tmp_path)] == ["odd name?#.db"]
     with pytest.raises(ConfigurationError):
@@ -140,11 +146,11 @@ async def test_construction_touches_nothing(tmp_path: Path) -> None:
 # Expiry
 
 
-async def test_a_record_lives_to_the_millisecond(store: SqliteStore, clock: Clock) -> None:
+async def test_a_record_lives_to_the_millisecond(store: SqliteStore, clock: ManualClock) -> None:
     await store.put("a", b"1", expires_in=0.1)
-    clock.now += 0.099
+    clock.advance(0.099)
     assert await store.get("a") is not None
-    clock.now += 0.001
+    clock.advance(0.001)
     assert await store.get("a") is None
     assert await store.get_many(["a"]) == {}
     assert [key async for key in store.scan("")] == []
@@ -155,11 +161,11 @@ async def test_a_record_lives_to_the_millisecond(store: SqliteStore, clock: Cloc
 
 
 async def test_an_expired_record_is_absent_for_compare_and_set_and_its_ring_starts_anew(
-    store: SqliteStore, clock: Clock
+    store: SqliteStore, clock: ManualClock
 ) -> None:
     write_id = new_version()
     old = await store.put("a", b"old", expires_in=1, write_id=write_id)
-    clock.now += 1
+    clock.advance(1)
     with pytest.raises(VersionConflict) as conflict:
         await store.put("a", b"new", if_version=old.version)
     assert conflict.value.current is ABSENT
@@ -169,11 +175,11 @@ async def test_an_expired_record_is_absent_for_compare_and_set_and_its_ring_star
 
 
 async def test_expired_rows_leave_the_file_with_later_writes_and_never_by_reads(
-    store: SqliteStore, clock: Clock, file: Path
+    store: SqliteStore, clock: ManualClock, file: Path
 ) -> None:
     await store.put_many([Put(f"old:{n:04}", b"", 1) for n in range(600)])
     await store.put("kept", b"", expires_in=100)
-    clock.now += 1
+    clock.advance(1)
     await store.get_many([f"old:{n:04}" for n in range(600)])
     assert [key async for key in store.scan("")] == ["kept"]
     assert len(rows(file)) == 601
@@ -185,10 +191,10 @@ async def test_expired_rows_leave_the_file_with_later_writes_and_never_by_reads(
 
 
 async def test_expired_rows_leave_the_file_in_quiet_times(
-    store: SqliteStore, clock: Clock, file: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, clock: ManualClock, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.put_many([Put(f"old:{n:04}", b"", 1) for n in range(2000)])
-    clock.now += 1
+    clock.advance(1)
     monkeypatch.setattr("sessionkit_sqlite.writer.Writer.rest", 0.001)
     await store.touch("none", expires_in=1)  # wakes the writer, which then rests by the new measure
     async with asyncio.timeout(10):
@@ -197,14 +203,14 @@ async def test_expired_rows_leave_the_file_in_quiet_times(
 
 
 async def test_the_fence_of_a_lock_survives_its_release_and_a_clock_that_steps_back(
-    store: SqliteStore, clock: Clock, file: Path
+    store: SqliteStore, clock: ManualClock, file: Path
 ) -> None:
     async with store.lock("a") as first:
         assert first.fence == round(clock.now * 1_000_000)
-    clock.now -= 3600
+    clock.advance(-3600)
     async with store.lock("a") as second:
         assert second.fence == first.fence + 1
-    clock.now += 3 * 86_400
+    clock.advance(3 * 86_400)
     async with store.lock("b"):
         assert rows(file, "SELECT key FROM locks") == [("b",)], "forgotten once the clock alone gives more"
     async with store.lock("a") as third:
@@ -212,10 +218,10 @@ async def test_the_fence_of_a_lock_survives_its_release_and_a_clock_that_steps_b
 
 
 async def test_a_lock_of_a_dead_holder_is_free_after_its_lease(
-    store: SqliteStore, clock: Clock, tmp_path: Path
+    store: SqliteStore, clock: ManualClock, tmp_path: Path
 ) -> None:
     async with SqliteStore(tmp_path / "bot.db", clock=clock) as other, store.lock("a", lease=30) as dead:
-        clock.now += 30
+        clock.advance(30)
         async with other.lock("a", wait=0) as heir:
             assert heir.fence > dead.fence
 
@@ -255,6 +261,7 @@ async def test_a_row_of_another_hand_is_reported_and_kept(
             await call
     with pytest.raises(BatchFailed) as failed:
         await store.put_many([Put("a", b"2"), Put("b", b"2")])
+    assert isinstance(failed.value.results[0], CorruptRecord)
     assert isinstance(failed.value.results[1], Receipt)
     assert rows(file, "SELECT * FROM records WHERE key = 'a'") == before
 
@@ -331,11 +338,11 @@ async def test_scan_refuses_a_prefix_that_is_not_text(store: SqliteStore) -> Non
 
 
 async def test_scan_goes_on_over_pages_of_expired_rows_and_through_changes(
-    store: SqliteStore, clock: Clock
+    store: SqliteStore, clock: ManualClock
 ) -> None:
     await store.put_many([Put(f"a{n:05}", b"", 1) for n in range(2 * SCAN_PAGE)])
     await store.put_many([Put(f"b{n:05}", b"") for n in range(SCAN_PAGE + 1)])
-    clock.now += 1
+    clock.advance(1)
     seen = []
     async for key in store.scan(""):
         seen.append(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
+
 from sessionkit.errors import (
     Applied,
     RecordTooLarge,
@@ -13,7 +14,6 @@ from sessionkit.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
-
 from sessionkit_sqlite.errors import applied_by_commit, spoils_connection, translate
 
 NOT_RESULT_CODES = ("SQLITE_LIMIT_", "SQLITE_DBCONFIG_")

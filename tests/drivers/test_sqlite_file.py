@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sessionkit.errors import StoreUnavailable
 
+from sessionkit.errors import StoreUnavailable
 from sessionkit_sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def test_missing_permissions_are_named(
         file.chmod(file_mode)
     before = content(open_directory)
     open_directory.chmod(directory_mode)
-    command = [sys.executable, "-W", "error", CHILD, "unprivileged", file]
+    command = [sys.executable, "-W", "error", str(CHILD), "unprivileged", str(file)]
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     open_directory.chmod(0o755)
     assert child.stdout.splitlines() == [f"StoreUnavailable temporary=False {line}" for line in [says] * 2]

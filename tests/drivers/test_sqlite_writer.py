@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+
 from sessionkit.errors import (
     Applied,
     Backpressure,
@@ -21,7 +22,6 @@ from sessionkit.errors import (
     VersionConflict,
 )
 from sessionkit.store import ABSENT, Put, Receipt
-
 from sessionkit_sqlite import SqliteStore
 from sessionkit_sqlite.reader import Reader
 from sessionkit_sqlite.writer import Writer
