@@ -219,16 +219,31 @@ async def test_a_lock_of_another_process_is_waited_for_and_no_longer_than_the_ti
 
 
 async def test_closing_does_not_wait_for_ever_for_another_process(file: Path) -> None:
-    store = SqliteStore(file, timeout=0.2)
+    store = SqliteStore(file, timeout=0.5)
     await store.put("a", b"")
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        writes = [asyncio.create_task(store.put("a", b"")) for _ in range(3000)]
+        writes = [asyncio.create_task(store.put("a", b"")) for _ in range(20_000)]
         await asyncio.sleep(0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(8):  # that many groups, each of which waited anew, would take 10
             await store.aclose()
         for result in await asyncio.gather(*writes, return_exceptions=True):
             assert isinstance(result, StoreTimeout)
+
+
+async def test_a_write_cancelled_while_the_lock_is_awaited_is_dropped(store: SqliteStore, file: Path) -> None:
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        dropped = asyncio.create_task(store.put("dropped", b""))
+        async with asyncio.timeout(10):
+            await asyncio.sleep(0)
+            while store._writer._queue:
+                await asyncio.sleep(0)
+        dropped.cancel()
+        await asyncio.wait([dropped])
+        other.execute("ROLLBACK")
+    await store.put("kept", b"")
+    assert [key async for key in store.scan("")] == ["first", "kept"]
 
 
 @pytest.mark.parametrize(("lane", "applied"), [(Writer, Applied.MAYBE), (Reader, Applied.NO)])
