@@ -233,12 +233,12 @@ async def test_closing_does_not_wait_for_ever_for_another_process(file: Path) ->
 
 async def test_a_write_cancelled_while_the_lock_is_awaited_is_dropped(store: SqliteStore, file: Path) -> None:
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        begun = threading.Event()
+        await store._writer.run(lambda connection, _: connection.set_trace_callback(lambda _: begun.set()))
+        begun.clear()
         other.execute("BEGIN IMMEDIATE")
         dropped = asyncio.create_task(store.put("dropped", b""))
-        async with asyncio.timeout(10):
-            await asyncio.sleep(0)
-            while store._writer._queue:
-                await asyncio.sleep(0)
+        assert await asyncio.to_thread(begun.wait, 30)
         dropped.cancel()
         await asyncio.wait([dropped])
         other.execute("ROLLBACK")
