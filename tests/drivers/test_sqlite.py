@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import sqlite3
-import threading
-import weakref
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionkit.errors import (
-    BatchFailed,
-    ConfigurationError,
-    CorruptRecord,
-    InvalidKey,
-    StoreUnavailable,
-    VersionConflict,
-)
-from sessionkit.store import ABSENT, RING_SIZE, Put, Receipt, Record, SessionStore, StoreURL, new_version
+from sessionkit.errors import BatchFailed, CorruptRecord, InvalidKey, VersionConflict
+from sessionkit.store import ABSENT, RING_SIZE, Put, Receipt, Record, SessionStore, new_version
 from sessionkit.testing import ManualClock, SessionStoreConformance
-from sessionkit_sqlite import SqliteStore, open_driver
+from sessionkit_sqlite import SqliteStore
 from sessionkit_sqlite.operations import SCAN_PAGE
 
 if TYPE_CHECKING:
@@ -69,78 +59,6 @@ def rows(file: Path, query: str = "SELECT key FROM records ORDER BY key") -> lis
 def change(file: Path, statement: str) -> None:
     with contextlib.closing(sqlite3.connect(file)) as connection, connection:
         connection.execute(statement)
-
-
-def files(directory: Path) -> list[Path]:
-    return sorted(directory.iterdir())
-
-
-# URL and options
-
-
-def test_a_relative_url_is_taken_from_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert (
-        repr(open_driver(StoreURL.parse("sqlite:///bot.db"))) == f"SqliteStore({str(tmp_path / 'bot.db')!r})"
-    )
-
-
-def test_an_absolute_url_has_four_slashes() -> None:
-    assert repr(open_driver(StoreURL.parse("sqlite:////var/lib/bot.db"))) == "SqliteStore('/var/lib/bot.db')"
-
-
-@pytest.mark.parametrize(
-    ("url", "advice"),
-    [
-        ("sqlite://bot.db", "sqlite:///bot.db"),
-        ("sqlite://localhost:1/bot.db", "sqlite:///bot.db"),
-        ("sqlite://user:secret@/bot.db", "sqlite:///bot.db"),
-        ("sqlite://", "sqlite:///bot.db"),
-        ("sqlite:///", "sqlite:///bot.db"),
-        ("sqlite:///data/", "sqlite:///bot.db"),
-        ("sqlite:///%00", "sqlite:///bot.db"),
-        ("sqlite:///:memory:", "memory://"),
-        ("sqlite:///bot.db?journal=off", "timeout"),
-        ("sqlite:///bot.db?timeout=soon", "timeout"),
-        ("sqlite:///bot.db?timeout=0", "timeout"),
-        ("sqlite:///bot.db?timeout=nan", "timeout"),
-        ("sqlite:///bot.db?timeout=inf", "timeout"),
-        ("sqlite:///bot.db?clock=now", "clock"),
-    ],
-)
-def test_an_unusable_url_is_refused_with_what_to_write(url: str, advice: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        open_driver(StoreURL.parse(url))
-    assert advice in str(caught.value)
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("path", ["", ":memory:", "a\0b"])
-def test_a_path_that_names_no_file_is_refused(path: str) -> None:
-    with pytest.raises(ConfigurationError):
-        SqliteStore(path)
-
-
-async def test_options_come_by_url_or_by_code(tmp_path: Path, clock: ManualClock) -> None:
-    url = StoreURL.parse(f"sqlite:///{tmp_path}/odd%20name%3F%23.db?timeout=2.5")
-    async with open_driver(url, clock=clock) as store:
-        await store.put("a", b"1", expires_in=1)
-        clock.advance(1)
-        assert await store.get("a") is None
-    assert [path.name for path in files(tmp_path)] == ["odd name?#.db"]
-    with pytest.raises(ConfigurationError):
-        open_driver(url, timeout=1)
-
-
-async def test_construction_touches_nothing(tmp_path: Path) -> None:
-    threads = threading.active_count()
-    store = SqliteStore(tmp_path / "bot.db")
-    assert isinstance(store, SessionStore)
-    await store.aclose()
-    assert files(tmp_path) == []
-    assert threading.active_count() == threads
 
 
 # Expiry
@@ -358,95 +276,3 @@ async def test_a_scan_left_open_holds_nothing(store: SqliteStore, file: Path) ->
     assert await anext(scan) == "k00000"
     (busy, *_) = rows(file, "PRAGMA wal_checkpoint(TRUNCATE)")[0]
     assert busy == 0
-
-
-# Loops, cancelling and closing
-
-
-def test_one_store_serves_one_loop_after_another(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "bot.db")
-
-    async def count() -> int:
-        record = await store.get("n")
-        number = 1 + (int(record.value) if record else 0)
-        await store.put("n", b"%d" % number)
-        return number
-
-    assert [asyncio.run(count()) for _ in range(3)] == [1, 2, 3]
-    asyncio.run(store.aclose())
-
-
-async def test_one_store_serves_several_loops_at_once(store: SqliteStore) -> None:
-    async def write(name: str) -> None:
-        await asyncio.gather(*(store.put(f"{name}{n}", name.encode()) for n in range(50)))
-        for n in range(50):
-            record = await store.get(f"{name}{n}")
-            assert record is not None
-            assert record.value == name.encode()
-
-    await asyncio.gather(*(asyncio.to_thread(asyncio.run, write(name)) for name in "abcd"))
-    assert len([key async for key in store.scan("")]) == 200
-
-
-async def test_a_storm_of_cancels_crosses_no_answers(store: SqliteStore) -> None:
-    keys = [f"k{n}" for n in range(50)]
-    await store.put_many([Put(key, key.encode()) for key in keys])
-
-    async def own(key: str) -> None:
-        await store.put(key, key.encode())
-        record = await store.get(key)
-        assert record is not None
-        assert record.value == key.encode()
-
-    for round_ in range(20):
-        tasks = [asyncio.create_task(own(key)) for key in keys]
-        for _ in range(round_ % 5):
-            await asyncio.sleep(0)
-        for task in tasks[round_ % 2 :: 2]:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            assert result is None or isinstance(result, asyncio.CancelledError)
-
-
-async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "bot.db")
-    writes = [asyncio.create_task(store.put(f"k{n}", b"")) for n in range(200)]
-    await asyncio.sleep(0)
-    await store.aclose()
-    assert len(await asyncio.gather(*writes)) == 200
-    assert len(rows(tmp_path / "bot.db")) == 200
-    assert [path.name for path in files(tmp_path)] == ["bot.db"], "the log is folded in and removed"
-
-
-async def test_a_closed_store_says_so(store: SqliteStore) -> None:
-    await store.put("a", b"")
-    await store.aclose()
-    await asyncio.gather(store.aclose(), store.aclose())
-
-    async def scan() -> None:
-        [key async for key in store.scan("")]
-
-    async def lock() -> None:
-        async with store.lock("a"):
-            pass
-
-    for call in (store.get("a"), store.put("a", b""), store.get_many(["a"]), store.ping(), scan(), lock()):
-        with pytest.raises(StoreUnavailable, match="is closed") as caught:
-            await call
-        assert not caught.value.temporary
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sessionkit-sqlite")]
-
-
-async def test_a_store_that_is_forgotten_gives_up_its_threads(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "bot.db")
-    await store.put("a", b"")
-    await store.ping()
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("sessionkit-sqlite")]
-    assert len(threads) == 2
-    gone = weakref.ref(store)
-    del store
-    gc.collect()
-    assert gone() is None
-    for thread in threads:
-        await asyncio.to_thread(thread.join, 10)
-        assert not thread.is_alive()

@@ -1,4 +1,4 @@
-"""Files that are not ours, damaged or out of reach: one clear error, and nothing of them is changed."""
+"""Files that are not ours, damaged, out of reach, full or gone: one clear error, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,37 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionkit.errors import StoreUnavailable
+from sessionkit.errors import Applied, BatchFailed, StoreUnavailable
+from sessionkit.store import Put, Receipt
 from sessionkit_sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 CHILD = Path(__file__).with_name("sqlite_child.py")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "bot.db"
+
+
+@pytest.fixture
+async def store(file: Path) -> AsyncIterator[SqliteStore]:
+    async with SqliteStore(file) as store:
+        await store.put("first", b"")
+        yield store
+
+
+def execute(connection: sqlite3.Connection, now: int, *, script: list[str]) -> None:
+    for statement in script:
+        connection.execute(statement)
 
 
 def text(file: Path) -> None:
@@ -177,3 +196,46 @@ def test_missing_permissions_are_named(
     open_directory.chmod(0o755)
     assert child.stdout.splitlines() == [f"StoreUnavailable temporary=False {line}" for line in [says] * 2]
     assert content(open_directory) == before
+
+
+# A file that cannot grow, or is gone
+
+
+async def test_a_full_file_refuses_what_does_not_fit_and_keeps_the_rest(store: SqliteStore) -> None:
+    await store.put_many([Put(f"k{n}", bytes(1000)) for n in range(50)])
+    await store._writer.run(
+        partial(execute, script=["PRAGMA max_page_count = 1"])
+    )  # 1 means: no more than now
+    results = await asyncio.gather(
+        store.put("first", b"changed in place"),
+        *(store.put(f"large{n}", bytes(100_000)) for n in range(5)),
+        store.touch("k1", expires_in=100),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], Receipt)
+    assert results[-1] is True
+    for result in results[1:-1]:
+        assert isinstance(result, StoreUnavailable)
+        assert result.temporary
+        assert result.applied is Applied.NO
+        assert "full" in str(result)
+    with pytest.raises(StoreUnavailable):
+        await store.put_many([Put("large", bytes(100_000))])
+    with pytest.raises(BatchFailed) as failed:
+        await store.put_many([*(Put("first", b"again") for _ in range(250)), Put("large", bytes(100_000))])
+    assert isinstance(failed.value.results[249], Receipt)
+    assert isinstance(failed.value.results[250], StoreUnavailable)
+    await store._writer.run(partial(execute, script=["PRAGMA max_page_count = 100000"]))
+    assert isinstance(await store.put("large0", bytes(100_000)), Receipt)
+    assert len([key async for key in store.scan("")]) == 52
+
+
+async def test_a_file_removed_while_open_is_noticed(store: SqliteStore, file: Path) -> None:
+    await store.ping()
+    await asyncio.to_thread(file.rename, file.with_name("elsewhere.db"))
+    for call in (store.put("a", b""), store.ping()):
+        with pytest.raises(StoreUnavailable, match="removed or replaced") as caught:
+            await call
+        assert not caught.value.temporary
+    await asyncio.to_thread(file.with_name("elsewhere.db").rename, file)
+    await store.put("a", b"")

@@ -15,13 +15,12 @@ import pytest
 from sessionkit.errors import (
     Applied,
     Backpressure,
-    BatchFailed,
     RecordTooLarge,
     StoreTimeout,
     StoreUnavailable,
     VersionConflict,
 )
-from sessionkit.store import ABSENT, Put, Receipt
+from sessionkit.store import ABSENT, Receipt
 from sessionkit_sqlite import SqliteStore
 from sessionkit_sqlite.reader import Reader
 from sessionkit_sqlite.writer import Writer
@@ -307,46 +306,3 @@ async def test_a_cancelled_write_that_has_started_is_finished(store: SqliteStore
     record = await store.get("first")
     assert record is not None
     assert record.value == b"1"
-
-
-# A file that cannot grow, or is gone
-
-
-async def test_a_full_file_refuses_what_does_not_fit_and_keeps_the_rest(store: SqliteStore) -> None:
-    await store.put_many([Put(f"k{n}", bytes(1000)) for n in range(50)])
-    await store._writer.run(
-        partial(execute, script=["PRAGMA max_page_count = 1"])
-    )  # 1 means: no more than now
-    results = await asyncio.gather(
-        store.put("first", b"changed in place"),
-        *(store.put(f"large{n}", bytes(100_000)) for n in range(5)),
-        store.touch("k1", expires_in=100),
-        return_exceptions=True,
-    )
-    assert isinstance(results[0], Receipt)
-    assert results[-1] is True
-    for result in results[1:-1]:
-        assert isinstance(result, StoreUnavailable)
-        assert result.temporary
-        assert result.applied is Applied.NO
-        assert "full" in str(result)
-    with pytest.raises(StoreUnavailable):
-        await store.put_many([Put("large", bytes(100_000))])
-    with pytest.raises(BatchFailed) as failed:
-        await store.put_many([*(Put("first", b"again") for _ in range(250)), Put("large", bytes(100_000))])
-    assert isinstance(failed.value.results[249], Receipt)
-    assert isinstance(failed.value.results[250], StoreUnavailable)
-    await store._writer.run(partial(execute, script=["PRAGMA max_page_count = 100000"]))
-    assert isinstance(await store.put("large0", bytes(100_000)), Receipt)
-    assert len([key async for key in store.scan("")]) == 52
-
-
-async def test_a_file_removed_while_open_is_noticed(store: SqliteStore, file: Path) -> None:
-    await store.ping()
-    await asyncio.to_thread(file.rename, file.with_name("elsewhere.db"))
-    for call in (store.put("a", b""), store.ping()):
-        with pytest.raises(StoreUnavailable, match="removed or replaced") as caught:
-            await call
-        assert not caught.value.temporary
-    await asyncio.to_thread(file.with_name("elsewhere.db").rename, file)
-    await store.put("a", b"")
