@@ -21,6 +21,7 @@ from sessionkit.testing.servers import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # No limit that depends on how busy the machine is.
 _STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -60,10 +61,9 @@ def _servers() -> dict[str, ServerBinary | MissingServer]:
     return found | {server.name: server for server in missing_servers()}
 
 
-@pytest.fixture(scope="session", params=SERVER_NAMES)
-def server_binary(request: pytest.FixtureRequest) -> ServerBinary:
-    """Each server in turn, for tests that run their own; a missing one skips, or fails where required."""
-    server = _servers()[request.param]
+def _require(name: str) -> ServerBinary:
+    """Return the server of that name; a missing one skips the test, or fails it where required."""
+    server = _servers()[name]
     if isinstance(server, ServerBinary):
         return server
     if not server.obtainable:
@@ -71,6 +71,12 @@ def server_binary(request: pytest.FixtureRequest) -> ServerBinary:
     if os.environ.get("SESSIONKIT_REQUIRE_SERVERS") == "1":
         pytest.fail(f"no server {server.name}: {server.reason}", pytrace=False)
     pytest.skip(f"no server {server.name}: {server.reason}")
+
+
+@pytest.fixture(scope="session", params=SERVER_NAMES)
+def server_binary(request: pytest.FixtureRequest) -> ServerBinary:
+    """Each server in turn, for tests that run their own; a missing one skips, or fails where required."""
+    return _require(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +94,13 @@ def redis_server(_shared_server: RedisServer) -> RedisServer:
     _shared_server.command("FLUSHALL")
     _shared_server.command("SCRIPT", "FLUSH")
     return _shared_server
+
+
+@pytest.fixture(params=["sqlite", *SERVER_NAMES])
+def durable_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty store of each kind that outlives a process."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'bot.db'}"
+        return
+    with RedisServer(_require(request.param)) as server:
+        yield server.url()

@@ -54,7 +54,10 @@ class ConnectionPool:
                     # Replies may still be due: nobody may use this connection again.
                     await connection.disconnect(nowait=True)
                     raise
-                lanes.idle.append(connection)
+                if self._closed:
+                    await connection.disconnect(nowait=True)
+                else:
+                    lanes.idle.append(connection)
                 return replies
         except (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             raise from_exception(error, self._where, applied) from None
@@ -62,9 +65,14 @@ class ConnectionPool:
     async def aclose(self) -> None:
         """See ``Transport.aclose``."""
         self._closed = True
-        lanes = self._lanes.pop(asyncio.get_running_loop(), None)
-        for connection in lanes.idle if lanes is not None else ():
-            await connection.disconnect()
+        here = asyncio.get_running_loop()
+        for loop, lanes in list(self._lanes.items()):
+            if loop is here:
+                await lanes.close()
+            elif loop.is_running():
+                # In another thread: its connections must be closed there, and may not be waited for here.
+                asyncio.run_coroutine_threadsafe(lanes.close(), loop)
+        self._lanes.clear()
 
     def _lanes_of_this_loop(self) -> _Lanes:
         loop = asyncio.get_running_loop()
@@ -105,6 +113,10 @@ class _Lanes:
     def __init__(self, size: int) -> None:
         self.free = asyncio.Semaphore(size)
         self.idle: list[Connection] = []
+
+    async def close(self) -> None:
+        while self.idle:
+            await self.idle.pop().disconnect(nowait=True)
 
 
 async def _read(connection: Connection) -> Reply:

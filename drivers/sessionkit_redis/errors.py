@@ -22,6 +22,7 @@ from sessionkit.errors import (
 if TYPE_CHECKING:
     from sessionkit_redis.transport import ErrorReply
 
+_LOGIN: Final = "refused the login: set the right user name and password, in the URL or as options"
 _TEMPORARY: Final = {
     "LOADING": "is still loading its data",
     "BUSY": "is busy with somebody's script",
@@ -34,8 +35,8 @@ _TEMPORARY: Final = {
     "TRYAGAIN": "is moving this key to another node",
 }
 _LASTING: Final = {
-    "NOAUTH": "wants a password: set one in the URL or as an option",
-    "WRONGPASS": "refused the user name or password",
+    "NOAUTH": _LOGIN,
+    "WRONGPASS": _LOGIN,
     "NOPERM": "does not allow this user this command or key: see its ACL rules",
     "MOVED": "is a node of a cluster, which this driver does not follow",
     "ASK": "is a node of a cluster, which this driver does not follow",
@@ -52,7 +53,7 @@ def from_reply(reply: ErrorReply, where: str, key: str | None = None) -> Session
         key: The key it was about, if one.
     """
     # A script's error carries the code of the call that failed somewhere in its text.
-    words = reply.text.replace(":", " ").split()
+    words = [word.strip("-:") for word in reply.text.split()]
     if "WRONGTYPE" in words:
         return corrupt(key, where)
     for word in words:
@@ -77,7 +78,7 @@ _EXCEPTIONS: Final = (
         (redis.AuthenticationError, redis.AuthenticationWrongNumberOfArgsError),
         StoreUnavailable,
         False,
-        _LASTING["WRONGPASS"],
+        _LOGIN,
     ),
     _Meaning(
         (redis.AuthorizationError, redis.NoPermissionError), StoreUnavailable, False, _LASTING["NOPERM"]

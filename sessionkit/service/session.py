@@ -83,6 +83,10 @@ class Session(MutableMapping[Any, Any]):
     def __len__(self) -> int:
         return len(self.data)
 
+    def __bool__(self) -> bool:
+        # A session that holds nothing yet is there all the same: `if session` asks for that.
+        return True
+
     def __repr__(self) -> str:
         # Data may be personal; a repr ends up in logs.
         return f"<Session {self.id!r} state={self.state!r} of {len(self.data)} entries>"

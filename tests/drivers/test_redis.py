@@ -1,21 +1,35 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import os
+import signal
+import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from redis import exceptions
 
 from sessionkit.errors import (
+    Applied,
+    ConfigurationError,
     CorruptRecord,
     LeaseLost,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
 )
 from sessionkit.store import ABSENT, Put, Record, SessionStore, StoreURL
 from sessionkit.testing import SessionStoreConformance
+from sessionkit.testing.servers import DURABLE, RedisServer
 from sessionkit_redis import open_driver
+from sessionkit_redis.errors import from_exception, from_reply
+from sessionkit_redis.transport import ErrorReply
 
 if TYPE_CHECKING:
-    from sessionkit.testing.servers import RedisServer
+    from sessionkit.testing.servers import ServerBinary
 
 
 class TestRedisConformance(SessionStoreConformance):
@@ -89,3 +103,245 @@ class TestRedisConformance(SessionStoreConformance):
         async with store.lock(key):
             pass
         assert 0 < int(str(self.admin.pttl(f"{key}#lock"))) <= 60_000
+
+
+SECRET = "hunter2"
+
+
+async def test_a_server_that_is_not_there_is_unavailable_and_nothing_was_applied() -> None:
+    async with open_driver(StoreURL.parse(f"redis://:{SECRET}@127.0.0.1:1/0")) as store:
+        with pytest.raises(
+            StoreUnavailable, match=r"redis://\*\*\*@127.0.0.1:1/0 cannot be reached"
+        ) as caught:
+            await store.put("key", b"value")
+    assert caught.value.temporary is True
+    assert caught.value.applied is Applied.NO
+    assert_nothing_secret(caught.value)
+
+
+async def test_a_server_that_hangs_times_out_and_comes_back(server_binary: ServerBinary) -> None:
+    with RedisServer(server_binary) as server:
+        async with open_driver(StoreURL.parse(f"{server.url()}?timeout=0.2")) as store:
+            await store.put("key", b"value")
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                # The first is sent on the connection that is there; the next ones never get a new one.
+                for call, applied in (
+                    (store.put("key", b"other"), Applied.MAYBE),
+                    (store.get("key"), Applied.NO),
+                    (store.ping(), Applied.NO),
+                ):
+                    with pytest.raises(StoreTimeout) as caught:
+                        await call
+                    assert caught.value.temporary is True
+                    assert caught.value.applied is applied
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            async with asyncio.timeout(10):
+                while True:
+                    with suppress(StoreTimeout):
+                        await store.put("key", b"again")
+                        break
+            record = await store.get("key")
+            assert record is not None
+            assert record.value == b"again"
+
+
+async def test_a_server_that_is_killed_is_unavailable_until_it_is_back(server_binary: ServerBinary) -> None:
+    with RedisServer(server_binary, config=DURABLE) as server:
+        async with open_driver(StoreURL.parse(server.url())) as store:
+            receipt = await store.put("key", b"value")
+            server.kill()
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable) as caught:
+                    await store.get("key")
+                assert caught.value.temporary is True
+            server.restart()
+            assert await store.get("key") == Record(b"value", receipt.version)
+
+
+async def test_more_callers_than_connections_wait_their_turn(redis_server: RedisServer) -> None:
+    url = StoreURL.parse(f"{redis_server.url()}?max_connections=2&timeout=30")
+    async with open_driver(url) as store:
+        await asyncio.gather(*(store.put(f"{number}", b"v") for number in range(1000)))
+        clients = redis_server.command("CLIENT", "LIST").decode()
+    assert clients.count("name=sessionkit ") <= 2
+
+
+async def test_a_store_serves_one_event_loop_after_another(redis_server: RedisServer) -> None:
+    store = open_driver(StoreURL.parse(redis_server.url()))
+
+    def elsewhere() -> None:
+        async def use() -> None:
+            await store.put("key", b"from another loop")
+            await store.aclose()
+
+        asyncio.run(use())
+
+    await store.ping()
+    await asyncio.to_thread(elsewhere)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.ping()
+    async with open_driver(StoreURL.parse(redis_server.url())) as again:
+        record = await again.get("key")
+        assert record is not None
+        assert record.value == b"from another loop"
+
+
+@pytest.mark.parametrize(
+    ("credentials", "options"),
+    [
+        ("", {}),
+        (f":not-{SECRET}@", {}),
+        (f"nobody:{SECRET}@", {}),
+        ("", {"password": f"not-{SECRET}"}),
+    ],
+)
+async def test_a_wrong_login_is_lasting_and_says_so(
+    server_binary: ServerBinary, credentials: str, options: dict[str, str]
+) -> None:
+    with RedisServer(server_binary, password=SECRET) as server:
+        url = StoreURL.parse(f"redis://{credentials}127.0.0.1:{server.port}/0")
+        async with open_driver(url, **options) as store:
+            with pytest.raises(StoreUnavailable, match="refused the login") as caught:
+                await store.get("key")
+        assert caught.value.temporary is False
+        assert_nothing_secret(caught.value)
+        async with open_driver(StoreURL.parse(f"redis://127.0.0.1:{server.port}"), password=SECRET) as store:
+            await store.put("key", b"value")
+
+
+async def test_a_user_without_the_rights_is_told_so(redis_server: RedisServer) -> None:
+    redis_server.command("ACL", "SETUSER", "reader", "on", f">{SECRET}", "~*", "+get", "+select", "+client")
+    url = StoreURL.parse(f"redis://reader:{SECRET}@127.0.0.1:{redis_server.port}/0")
+    async with open_driver(url) as store:
+        assert await store.get("key") is None
+        with pytest.raises(StoreUnavailable, match="does not allow") as caught:
+            await store.put("key", SECRET.encode())
+    redis_server.command("ACL", "DELUSER", "reader")
+    assert caught.value.temporary is False
+    assert_nothing_secret(caught.value)
+
+
+async def test_a_full_server_says_so(server_binary: ServerBinary) -> None:
+    with RedisServer(server_binary, config={"maxmemory": "1mb", "maxmemory-policy": "noeviction"}) as server:
+        async with open_driver(StoreURL.parse(server.url())) as store:
+            with pytest.raises(StoreUnavailable, match="out of memory") as caught:
+                for number in range(100):
+                    await store.put(f"{number}", bytes(100_000))
+    assert caught.value.temporary is True
+    assert caught.value.applied is Applied.NO
+
+
+async def test_a_replica_refuses_writes_and_says_so(server_binary: ServerBinary) -> None:
+    with RedisServer(server_binary) as server:
+        server.command("REPLICAOF", "127.0.0.1", "1")
+        async with open_driver(StoreURL.parse(server.url())) as store:
+            with pytest.raises(StoreUnavailable, match="read-only replica") as caught:
+                await store.put("key", b"value")
+    assert caught.value.temporary is True
+
+
+async def test_a_database_out_of_range_is_refused(redis_server: RedisServer) -> None:
+    async with open_driver(StoreURL.parse(redis_server.url()), db=0) as store:
+        await store.ping()
+    async with open_driver(StoreURL.parse(f"redis://127.0.0.1:{redis_server.port}/9999")) as store:
+        with pytest.raises(StoreUnavailable, match="database number") as caught:
+            await store.ping()
+    assert caught.value.temporary is False
+
+
+async def test_something_else_on_the_port_is_no_redis() -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with open_driver(StoreURL.parse(f"redis://127.0.0.1:{port}")) as store:
+            with pytest.raises(StoreUnavailable, match=r"protocol|cannot be reached"):
+                await store.ping()
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "says"),
+    [
+        ("redis://host/first", {}, "database number"),
+        ("redis://host/-1", {}, "database number"),
+        ("redis://host/1", {"db": 2}, "they differ"),
+        (f"redis://:{SECRET}@host", {"password": "other"}, "they differ"),
+        ("redis://host", {"db": -1}, "database number"),
+        ("redis://host?timeout=0", {}, "timeout is above 0"),
+        ("redis://host?timeout=nan", {}, "timeout is above 0"),
+        ("redis://host?max_connections=0", {}, "at least 1"),
+        ("redis://host?client_name=my%20bot", {}, "client_name"),
+        ("redis://host?colour=red", {}, "unknown parameter"),
+        (f"redis://host?password={SECRET}", {}, "security setting"),
+    ],
+)
+def test_wrong_urls_and_options(url: str, options: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        open_driver(StoreURL.parse(url), **options)
+    assert_nothing_secret(caught.value)
+
+
+def test_a_repr_shows_no_password() -> None:
+    assert SECRET not in repr(open_driver(StoreURL.parse(f"redis://:{SECRET}@host/0")))
+
+
+def _redis_errors() -> list[type[Exception]]:
+    return [
+        kind
+        for _, kind in inspect.getmembers(exceptions, inspect.isclass)
+        if issubclass(kind, Exception) and kind.__module__.startswith("redis")
+    ]
+
+
+@pytest.mark.parametrize("kind", _redis_errors())
+def test_every_error_of_the_client_becomes_one_of_ours(kind: type[Exception]) -> None:
+    try:
+        error = kind(SECRET)
+    except Exception:  # some read their message, and want one as the server words it
+        error = kind.__new__(kind)
+    for applied in Applied:
+        ours = from_exception(error, "redis://host", applied)
+        assert type(ours) in {StoreUnavailable, StoreTimeout}
+        assert ours.applied is applied
+        assert "redis://host" in str(ours)
+        assert_nothing_secret(ours)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "temporary"),
+    [
+        ("LOADING Redis is loading the dataset in memory", StoreUnavailable, True),
+        ("OOM command not allowed when used memory > 'maxmemory'.", StoreUnavailable, True),
+        ("READONLY You can't write against a read only replica.", StoreUnavailable, True),
+        ("MISCONF Errors writing to the AOF file", StoreUnavailable, True),
+        ("CLUSTERDOWN The cluster is down", StoreUnavailable, True),
+        ("NOAUTH Authentication required.", StoreUnavailable, False),
+        ("NOPERM this user has no permissions", StoreUnavailable, False),
+        ("MOVED 3999 127.0.0.1:6381", StoreUnavailable, False),
+        ("WRONGTYPE Operation against a key", CorruptRecord, None),
+        ("ERR Error running script (call to f_1): @user_script:1: WRONGTYPE Operation", CorruptRecord, None),
+        ("ERR Error running script: -OOM command not allowed", StoreUnavailable, True),
+        (f"ERR unknown command, with args beginning with: '{SECRET}'", StoreUnavailable, False),
+        ("", StoreUnavailable, False),
+    ],
+)
+def test_every_refusal_of_the_server_becomes_one_of_ours(
+    text: str, error: type[Exception], temporary: bool | None
+) -> None:
+    ours = from_reply(ErrorReply(text.partition(" ")[0], text), "redis://host", "key")
+    assert type(ours) is error
+    assert_nothing_secret(ours)
+    if isinstance(ours, StoreError):
+        assert ours.temporary is temporary
+        assert ours.applied is Applied.NO
+
+
+def assert_nothing_secret(error: BaseException) -> None:
+    """Neither the error nor anything a traceback would show beside it quotes the password."""
+    shown = "".join(traceback.format_exception(error))
+    assert SECRET not in shown

@@ -23,30 +23,21 @@ async def api() -> AsyncIterator[BotApiServer]:
         yield api
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The store of the bot: a SQLite file, and each Redis server."""
-    if request.param == "redis":
-        server = request.getfixturevalue("redis_server")
-        return str(server.url())
-    return f"sqlite:///{tmp_path / 'bot.db'}"
-
-
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[SessionStore]:
+async def store(durable_url: str) -> AsyncIterator[SessionStore]:
     """The bot's store, to look over its shoulder."""
-    async with open_store(url) as store:
+    async with open_store(durable_url) as store:
         yield store
 
 
 @pytest.fixture
-async def bot(api: BotApiServer, url: str, tmp_path: Path) -> AsyncIterator[BotProcess]:
+async def bot(api: BotApiServer, durable_url: str, tmp_path: Path) -> AsyncIterator[BotProcess]:
     """The bot, not started yet."""
     bot = BotProcess(
         {
             "TELEGRAM_BOT_TOKEN": api.token,
             "TELEGRAM_BASE_URL": api.base_url.removesuffix("/bot"),
-            "SESSIONKIT_URL": url,
+            "SESSIONKIT_URL": durable_url,
         },
         tmp_path,
     )

@@ -85,7 +85,7 @@ async def test_killed_with_an_update_in_its_hands_it_gets_it_again(
 
     @api.on_call
     async def kill(call: Call) -> None:
-        if call.method == "getUpdates" and call.answer and call.answer["result"] and doomed.is_set():
+        if call.method == "getUpdates" and call.answer and call.answer.get("result") and doomed.is_set():
             doomed.clear()
             await bot.kill()
             await bot.start()
@@ -113,8 +113,9 @@ async def test_silence_times_a_deposit_out(
     ada = api.user(ADA, first_name="Ada")
     await bot.start()
     await ada.send("/depot").expects("Send me the audio", timeout=30)
-    while await sessions.get_session(ADA, renew=False) is not None:
-        await asyncio.sleep(0.02)
+    # Nothing tells of an expiry in another process's store.
+    while await sessions.get_session(ADA, renew=False) is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)  # nothing tells of an expiry in another process's store
     await ada.send_audio().expects("timed out")
     await ada.send("/cancel").expects("No deposit is open")
 

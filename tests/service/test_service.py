@@ -73,6 +73,11 @@ async def test_a_session_comes_back_as_it_was_created(service: SessionService, c
     assert session.degraded is False
 
 
+async def test_a_session_without_data_is_true(service: SessionService) -> None:
+    await service.create_session(7)
+    assert await service.get_session(7)
+
+
 async def test_no_session_is_none(service: SessionService) -> None:
     assert await service.get_session("nobody") is None
 
