@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,23 @@ def test_ci_runs_the_test_command() -> None:
     assert shown == dict(COMMAND.findall(README))["test"] + "\n"
 
 
-def test_python_blocks_compile() -> None:
-    for kind, source in BLOCK.findall(README):
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_compile(page: Path) -> None:
+    for kind, source in BLOCK.findall(page.read_text()):
         if kind == "python":
-            compile(source, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            compile(source, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("marker", ["ApplicationBuilder()", "asyncio.run("])
+def test_python_blocks_run(tmp_path: Path, marker: str) -> None:
+    [source] = [text for kind, text in BLOCK.findall(README) if kind == "python" and marker in text]
+    subprocess.run([sys.executable, "-c", source], cwd=tmp_path, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
