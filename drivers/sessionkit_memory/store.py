@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from contextlib import AbstractAsyncContextManager
 
+_CAPABILITIES = Capabilities(durable=False, scope=Scope.INSTANCE)
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
 _ENTRY_OVERHEAD = 500
 _SCAN_PAGE = 1000
@@ -89,8 +90,6 @@ class MemoryStore(SessionStore):
         clock: Gives the time in seconds; only differences count.
     """
 
-    capabilities = Capabilities(durable=False, scope=Scope.INSTANCE)
-
     def __init__(
         self,
         *,
@@ -110,6 +109,11 @@ class MemoryStore(SessionStore):
         self._locks = Locks(self)
         self._last_fence = 0
         self._closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See ``SessionStore.capabilities``."""
+        return _CAPABILITIES
 
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         """See ``SessionStore.get``."""

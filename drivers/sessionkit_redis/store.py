@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sessionkit.errors import SessionKitError
     from sessionkit_redis.transport import Command, Reply, Transport
 
+_CAPABILITIES = Capabilities(durable=True, scope=Scope.NETWORK)
 _LOCK_SUFFIX = "#lock"
 _PAGE = 500
 
@@ -61,8 +62,6 @@ class RedisStore(SessionStore):
         where: The server's URL without credentials, for errors.
     """
 
-    capabilities = Capabilities(durable=True, scope=Scope.NETWORK)
-
     def __init__(self, transport: Transport, where: str) -> None:
         self._transport = transport
         self._where = where
@@ -70,6 +69,11 @@ class RedisStore(SessionStore):
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._where}>"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See ``SessionStore.capabilities``."""
+        return _CAPABILITIES
 
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         """See ``SessionStore.get``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final
 
-from msgpack import ExtType, Timestamp  # type: ignore[import-untyped]
+from msgpack import ExtType, Timestamp
 
 from sessionkit.codec.leaves import LOADERS
 from sessionkit.codec.plain import Pairs, unique, unpack

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from operator import is_
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from msgpack import ExtType  # type: ignore[import-untyped]
+from msgpack import ExtType
 
 from sessionkit.codec.leaves import DUMPERS, dump_int, int_size
 from sessionkit.codec.path import Element, Index, Inside, Item, Key, Step, render

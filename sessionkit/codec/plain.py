@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from sessionkit.codec.wire import SCALARS
 from sessionkit.errors import CorruptRecord, RecordTooLarge
@@ -94,8 +94,7 @@ def may_be_odd(body: bytes, limits: Limits) -> bool:
 
 def pack(value: object) -> bytes:
     """Return the msgpack bytes of plain data or of a lowered value."""
-    packed: bytes = msgpack.packb(value, strict_types=True)
-    return packed
+    return cast("bytes", msgpack.packb(value, strict_types=True))
 
 
 def unpack(

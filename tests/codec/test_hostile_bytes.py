@@ -7,7 +7,7 @@ import tracemalloc
 from decimal import Decimal
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

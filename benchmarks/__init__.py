@@ -1,0 +1,1 @@
+"""Measurements of sessionkit beside named references, in one run: ``python -m benchmarks``."""
