@@ -21,6 +21,7 @@
         ├── Backpressure          too much is already waiting
         ├── VersionConflict       somebody else wrote first
         ├── BatchFailed           some writes of a batch failed; each has its own result
+        ├── CommitPending         an update's changes are kept, and not stored yet
         ├── LockNotAcquired       another holder kept the lock past our wait
         ├── LeaseLost             the lock was lost while it was held
         └── JournalFull           an outage outlasted the room kept for it
@@ -37,7 +38,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sessionkit.store import Absent, Receipt, Version
+    from sessionkit.store.records import Absent, Receipt, Version
 
 __all__ = [
     "Applied",
@@ -45,6 +46,7 @@ __all__ = [
     "BatchFailed",
     "CircuitOpen",
     "CodecError",
+    "CommitPending",
     "ConfigurationError",
     "CorruptRecord",
     "DecryptionError",
@@ -171,8 +173,8 @@ class VersionConflict(StoreError):
             next ``if_version``.
     """
 
-    def __init__(self, message: str, *, current: Version | Absent) -> None:
-        super().__init__(message)
+    def __init__(self, key: str, *, current: Version | Absent) -> None:
+        super().__init__(f"{key[:80]!a} is not at the version expected: somebody else wrote or deleted it")
         self.current = current
 
 
@@ -191,6 +193,12 @@ class BatchFailed(StoreError):
             applied=Applied.NO if all(map(_not_applied, results)) else Applied.MAYBE,
         )
         self.results = list(results)
+
+
+class CommitPending(StoreError):
+    """An update's changes are kept and tried again, but not stored yet; its answers are held back so long."""
+
+    default_temporary = True
 
 
 class LockNotAcquired(StoreError):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import TLRUCache
 
 from sessionkit.errors import (
-    BatchFailed,
     ConfigurationError,
     SessionKitError,
     StoreError,
@@ -19,6 +18,7 @@ from sessionkit.errors import (
 )
 from sessionkit.store import (
     ABSENT,
+    MAX_VALUE_BYTES,
     RING_SIZE,
     Absent,
     Capabilities,
@@ -30,15 +30,18 @@ from sessionkit.store import (
     Record,
     Scope,
     SessionStore,
-    StoreURL,
     Version,
+    check_expiry,
     check_key,
     check_keys,
+    check_prefix,
     check_put,
+    check_puts,
     check_version,
-    milliseconds,
     new_version,
+    receipts_of,
 )
+from sessionkit_memory.leases import Leases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -55,29 +58,6 @@ class _Entry(NamedTuple):
     ring: tuple[Version, ...]
     expires_at: float
     size: int
-
-
-class _LeaseEntry(NamedTuple):
-    token: str
-    fence: int
-    expires_at: float
-
-
-def open_driver(url: StoreURL, **options: Any) -> MemoryStore:
-    """Open ``memory://``, a new and empty store.
-
-    Args:
-        url: ``memory://`` and nothing behind it but parameters.
-        options: ``max_bytes``, ``evict`` and ``clock`` of ``MemoryStore``; the first two also as parameters.
-
-    Raises:
-        ConfigurationError: The URL has a host or a path, or an option is unknown.
-    """
-    if url.host or url.path.strip("/") or url.port is not None:
-        raise ConfigurationError(f"{url}: a memory URL is memory:// alone; it has no host and no path")
-    return MemoryStore(
-        **url.read_options({"max_bytes": int, "evict": _boolean, "clock": _code_only}, options)
-    )
 
 
 class MemoryStore(SessionStore):
@@ -105,9 +85,7 @@ class MemoryStore(SessionStore):
         self._max_bytes = max_bytes
         self._evict = evict
         self._clock = clock
-        self._leases: dict[str, _LeaseEntry] = {}
-        self._locks = Locks(self)
-        self._last_fence = 0
+        self._locks = Locks(Leases(clock))
         self._closed = False
 
     @property
@@ -118,8 +96,7 @@ class MemoryStore(SessionStore):
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         """See ``SessionStore.get``."""
         check_key(key)
-        if renew_for is not None:
-            milliseconds(renew_for)
+        check_expiry(renew_for)
         self._check_open()
         entry = self._entries.get(key)
         if entry is None:
@@ -138,7 +115,10 @@ class MemoryStore(SessionStore):
         write_id: Version | None = None,
     ) -> Receipt:
         """See ``SessionStore.put``."""
-        return self._put(Put(key, value, expires_in, if_version, write_id))
+        put = Put(key, value, expires_in, if_version, write_id)
+        check_put(put, MAX_VALUE_BYTES)
+        self._check_open()
+        return self._put(put)
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         """See ``SessionStore.delete``."""
@@ -149,19 +129,21 @@ class MemoryStore(SessionStore):
         if entry is None:
             return False
         if if_version is not None and entry.record.version != if_version:
-            raise _conflict(key, entry.record.version)
+            raise VersionConflict(key, current=entry.record.version)
         del self._entries[key]
         return True
 
-    async def touch(self, key: str, *, expires_in: float | None) -> bool:
+    async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
         """See ``SessionStore.touch``."""
         check_key(key)
-        if expires_in is not None:
-            milliseconds(expires_in)
+        check_expiry(expires_in)
+        check_version(if_version)
         self._check_open()
         entry = self._entries.get(key)
         if entry is None:
             return False
+        if if_version is not None and entry.record.version != if_version:
+            raise VersionConflict(key, current=entry.record.version)
         self._entries[key] = entry._replace(expires_at=self._expiry(expires_in))
         return True
 
@@ -174,9 +156,7 @@ class MemoryStore(SessionStore):
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
         """See ``SessionStore.put_many``."""
-        batch = list(puts)
-        for put in batch:
-            check_put(*put, self.capabilities.max_value_bytes)
+        batch = check_puts(puts, MAX_VALUE_BYTES)
         self._check_open()
         results: list[Receipt | SessionKitError] = []
         for put in batch:
@@ -184,10 +164,7 @@ class MemoryStore(SessionStore):
                 results.append(self._put(put))
             except StoreError as error:
                 results.append(error)
-        receipts = [result for result in results if isinstance(result, Receipt)]
-        if len(receipts) < len(results):
-            raise BatchFailed(results)
-        return receipts
+        return receipts_of(results)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """See ``SessionStore.delete_many``."""
@@ -197,6 +174,7 @@ class MemoryStore(SessionStore):
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``."""
+        check_prefix(prefix)
         self._check_open()
         for position, key in enumerate(list(self._entries)):
             if position % _SCAN_PAGE == _SCAN_PAGE - 1:
@@ -208,6 +186,7 @@ class MemoryStore(SessionStore):
         self, key: str, *, lease: float = 30.0, wait: float | None = 10.0
     ) -> AbstractAsyncContextManager[Lease]:
         """See ``SessionStore.lock``."""
+        self._check_open()
         return self._locks.hold(key, lease=lease, wait=wait)
 
     async def ping(self) -> float:
@@ -221,45 +200,14 @@ class MemoryStore(SessionStore):
         self._closed = True
         self._entries.clear()
 
-    async def take_lease(self, key: str, token: str, lease: float) -> int | None:
-        """See ``LeaseKeeper.take_lease``."""
-        self._check_open()
-        now = self._clock()
-        held = self._leases.get(key)
-        if held is not None and held.token != token and now < held.expires_at:
-            return None
-        if held is not None and held.token == token:
-            fence = held.fence
-        else:
-            fence = self._last_fence = max(self._last_fence + 1, int(now * 1_000_000))
-        self._leases[key] = _LeaseEntry(token, fence, now + lease)
-        return fence
-
-    async def extend_lease(self, key: str, token: str, lease: float) -> bool:
-        """See ``LeaseKeeper.extend_lease``."""
-        now = self._clock()
-        held = self._leases.get(key)
-        if held is None or held.token != token or now >= held.expires_at:
-            return False
-        self._leases[key] = held._replace(expires_at=now + lease)
-        return True
-
-    async def drop_lease(self, key: str, token: str) -> None:
-        """See ``LeaseKeeper.drop_lease``."""
-        held = self._leases.get(key)
-        if held is not None and held.token == token:
-            del self._leases[key]
-
     def _put(self, put: Put) -> Receipt:
-        check_put(*put, self.capabilities.max_value_bytes)
-        self._check_open()
         old = self._entries.get(put.key)
         ring = old.ring if old is not None else ()
         if put.write_id is not None and put.write_id in ring:
             return Receipt(put.write_id)
         current = ring[0] if ring else ABSENT
         if put.if_version is not None and put.if_version != current:
-            raise _conflict(put.key, current)
+            raise VersionConflict(put.key, current=current)
         version = put.write_id or new_version()
         entry = _Entry(
             Record(put.value, version),
@@ -267,11 +215,11 @@ class MemoryStore(SessionStore):
             self._expiry(put.expires_in),
             len(put.key) + len(put.value) + _ENTRY_OVERHEAD,
         )
-        self._make_room(entry, old)
+        self._check_room(entry, old)
         self._entries[put.key] = entry
         return Receipt(version)
 
-    def _make_room(self, entry: _Entry, old: _Entry | None) -> None:
+    def _check_room(self, entry: _Entry, old: _Entry | None) -> None:
         replaced = 0 if old is None else old.size
         needed = entry.size if self._evict else self._entries.currsize + entry.size - replaced
         if needed > self._max_bytes:
@@ -285,18 +233,3 @@ class MemoryStore(SessionStore):
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailable("the memory store is closed", temporary=False)
-
-
-def _conflict(key: str, current: Version | Absent) -> VersionConflict:
-    return VersionConflict(f"{key!r} is not at the version expected", current=current)
-
-
-def _boolean(text: str) -> bool:
-    try:
-        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-    except KeyError:
-        raise ValueError(text) from None
-
-
-def _code_only(text: str) -> object:
-    raise ValueError(text)

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkit.store import RING_SIZE, VERSION_BYTES
 from sessionkit_redis.layout import HEADER_MAX, LAYOUT
-from sessionkit_redis.transport import ErrorReply
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sessionkit_redis.transport import Command, Reply, Transport
+    from sessionkit_redis.transport import Command
 
 
 class Script:
@@ -31,26 +28,8 @@ class Script:
         return ("EVAL", self.source, *by_name[2:])
 
 
-async def run(transport: Transport, script: Script, commands: Sequence[Command]) -> list[Reply]:
-    """Execute commands made by ``script.by_name``; those the server does not know are sent in full.
-
-    Sending again is safe: a server that answers NOSCRIPT did nothing.
-    """
-    replies = await transport.execute(commands)
-    unknown = [
-        position
-        for position, reply in enumerate(replies)
-        if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"
-    ]
-    if unknown:
-        again = await transport.execute([script.in_full(commands[position]) for position in unknown])
-        for position, reply in zip(unknown, again, strict=True):
-            replies[position] = reply
-    return replies
-
-
 CORRUPT: Final = 2
-"""The reply of ``PUT`` and ``DELETE_AT`` for a key that holds something else than a record."""
+"""The reply of ``PUT``, ``DELETE_AT`` and ``TOUCH`` for a key that holds something else than a record."""
 
 # Sets `ids`, the record's write ids as one string, '' where there is no record.
 _READ_IDS: Final = f"""
@@ -100,13 +79,16 @@ return redis.call('DEL', KEYS[1])
 )
 """Returns 1 if deleted, 0 if absent, ``CORRUPT``, or the current version on a conflict."""
 
-PERSIST: Final = Script(
-    """
-redis.call('PERSIST', KEYS[1])
-return redis.call('EXISTS', KEYS[1])
+TOUCH: Final = Script(
+    f"""{_READ_IDS}
+-- ARGV: expiry in ms or '', expected version or ''
+if current == '' then return 0 end
+if ARGV[2] ~= '' and ARGV[2] ~= current then return current end
+if ARGV[1] == '' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return 1
 """
 )
-"""Returns 1 if there is a key, now without expiry, else 0."""
+"""Returns 1 if the expiry is set, 0 if absent, ``CORRUPT``, or the current version on a conflict."""
 
 # A lock is the string '<token>:<fence>'. A freed one stays for a minute as ':<fence>', so that the next fence
 # is larger even if the server's clock was set back by up to that much in between.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from sessionkit.errors import BatchFailed, VersionConflict
+from sessionkit.errors import VersionConflict
 from sessionkit.store import (
     ABSENT,
+    MAX_VALUE_BYTES,
     Absent,
     Capabilities,
     Lease,
@@ -18,26 +19,23 @@ from sessionkit.store import (
     Scope,
     SessionStore,
     Version,
+    check_expiry,
     check_key,
     check_keys,
+    check_prefix,
     check_put,
+    check_puts,
     check_version,
+    cut_puts,
+    delete_in_pages,
     milliseconds,
     new_version,
+    put_in_pages,
 )
-from sessionkit_redis.errors import corrupt, from_reply
 from sessionkit_redis.layout import read_record
-from sessionkit_redis.scripts import (
-    CORRUPT,
-    DELETE_AT,
-    DROP_LEASE,
-    EXTEND_LEASE,
-    PERSIST,
-    PUT,
-    TAKE_LEASE,
-    Script,
-    run,
-)
+from sessionkit_redis.leases import Leases
+from sessionkit_redis.scripts import CORRUPT, DELETE_AT, PUT, TOUCH
+from sessionkit_redis.server import Server
 from sessionkit_redis.transport import ErrorReply
 
 if TYPE_CHECKING:
@@ -48,14 +46,14 @@ if TYPE_CHECKING:
     from sessionkit_redis.transport import Command, Reply, Transport
 
 _CAPABILITIES = Capabilities(durable=True, scope=Scope.NETWORK)
-_LOCK_SUFFIX = "#lock"
 _PAGE = 500
+_PAGE_BYTES = 4 * 1024 * 1024
 
 T = TypeVar("T")
 
 
 class RedisStore(SessionStore):
-    """A ``SessionStore`` of one string per record, with Redis's own expiry.
+    """A ``SessionStore`` of one string per record, with Redis's own expiry; ``open_driver`` makes it.
 
     Args:
         transport: What carries its commands.
@@ -63,12 +61,11 @@ class RedisStore(SessionStore):
     """
 
     def __init__(self, transport: Transport, where: str) -> None:
-        self._transport = transport
-        self._where = where
-        self._locks = Locks(self)
+        self._server = Server(transport, where)
+        self._locks = Locks(Leases(self._server))
 
     def __repr__(self) -> str:
-        return f"<RedisStore {self._where}>"
+        return f"RedisStore({self._server.where!r})"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,9 +76,9 @@ class RedisStore(SessionStore):
         """See ``SessionStore.get``."""
         check_key(key)
         if renew_for is None:
-            reply = await self._execute("GET", key)
+            reply = await self._server.execute("GET", key)
         else:
-            reply = await self._execute("GETEX", key, "PX", milliseconds(renew_for))
+            reply = await self._server.execute("GETEX", key, "PX", milliseconds(renew_for))
         return None if reply is None else self._record(key, reply)
 
     async def put(
@@ -94,7 +91,9 @@ class RedisStore(SessionStore):
         write_id: Version | None = None,
     ) -> Receipt:
         """See ``SessionStore.put``."""
-        [result] = await self._put([Put(key, value, expires_in, if_version, write_id)])
+        put = Put(key, value, expires_in, if_version, write_id)
+        check_put(put, MAX_VALUE_BYTES)
+        [result] = await self._put_page([put])
         if isinstance(result, Receipt):
             return result
         raise result
@@ -104,28 +103,23 @@ class RedisStore(SessionStore):
         check_key(key)
         check_version(if_version)
         if if_version is None:
-            return await self._execute("DEL", key) == 1
-        reply = await self._run(DELETE_AT, key, if_version)
-        if isinstance(reply, bytes):
-            raise _conflict(key, reply)
-        if reply == CORRUPT:
-            raise corrupt(key, self._where)
-        return reply == 1
+            return await self._server.execute("DEL", key) == 1
+        return self._happened(key, await self._server.run(DELETE_AT, key, if_version))
 
-    async def touch(self, key: str, *, expires_in: float | None) -> bool:
+    async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
         """See ``SessionStore.touch``."""
         check_key(key)
-        if expires_in is None:
-            return await self._run(PERSIST, key) == 1
-        return await self._execute("PEXPIRE", key, milliseconds(expires_in)) == 1
+        check_expiry(expires_in)
+        check_version(if_version)
+        expiry = "" if expires_in is None else milliseconds(expires_in)
+        return self._happened(key, await self._server.run(TOUCH, key, expiry, if_version or b""))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See ``SessionStore.get_many``."""
-        wanted = check_keys(keys)
         found: dict[str, Record] = {}
-        for page in _pages(wanted):
+        for page in _pages(check_keys(keys)):
             # Not MGET: it answers nil, as for an absent key, where a key holds something that is no string.
-            replies = await self._transport.execute([("GET", key) for key in page])
+            replies = await self._server.execute_many([("GET", key) for key in page])
             for key, reply in zip(page, replies, strict=True):
                 if reply is not None:
                     found[key] = self._record(key, reply)
@@ -133,31 +127,30 @@ class RedisStore(SessionStore):
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
         """See ``SessionStore.put_many``."""
-        results = await self._put(list(puts))
-        receipts = [result for result in results if isinstance(result, Receipt)]
-        if len(receipts) == len(results):
-            return receipts
-        raise BatchFailed(results)
+        return await put_in_pages(
+            cut_puts(check_puts(puts, MAX_VALUE_BYTES), _PAGE, _PAGE_BYTES), self._put_page
+        )
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """See ``SessionStore.delete_many``."""
-        deleted = 0
-        for page in _pages(check_keys(keys)):
-            deleted += self._number(await self._execute("DEL", *page))
-        return deleted
+        return await delete_in_pages(_pages(check_keys(keys)), self._delete_page)
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``."""
+        check_prefix(prefix)
         pattern = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in prefix) + "*"
         cursor = b"0"
         while True:
-            reply = await self._execute("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
+            reply = await self._server.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
             match reply:
                 case [bytes(cursor), list(found)]:
-                    for raw in found:
-                        key = _key_of_record(raw)
-                        if key is not None:
-                            yield key
+                    pass
+                case _:
+                    raise self._server.unexpected()
+            for raw in found:
+                key = _key_of_record(raw)
+                if key is not None:
+                    yield key
             if cursor == b"0":
                 return
 
@@ -170,71 +163,48 @@ class RedisStore(SessionStore):
     async def ping(self) -> float:
         """See ``SessionStore.ping``."""
         started = time.perf_counter()
-        await self._execute("PING")
+        await self._server.execute("PING")
         return time.perf_counter() - started
 
     async def aclose(self) -> None:
         """See ``SessionStore.aclose``."""
         await self._locks.aclose()
-        await self._transport.aclose()
+        await self._server.aclose()
 
-    async def take_lease(self, key: str, token: str, lease: float) -> int | None:
-        """See ``LeaseKeeper.take_lease``."""
-        return (
-            self._number(await self._run(TAKE_LEASE, key + _LOCK_SUFFIX, token, milliseconds(lease))) or None
-        )
+    async def _put_page(self, page: Sequence[Put]) -> list[Receipt | SessionKitError]:
+        versions = [put.write_id or new_version() for put in page]
+        commands = [_put_command(put, version) for put, version in zip(page, versions, strict=True)]
+        replies = await self._server.run_many(PUT, commands)
+        return [
+            self._put_outcome(put.key, version, reply)
+            for put, version, reply in zip(page, versions, replies, strict=True)
+        ]
 
-    async def extend_lease(self, key: str, token: str, lease: float) -> bool:
-        """See ``LeaseKeeper.extend_lease``."""
-        return await self._run(EXTEND_LEASE, key + _LOCK_SUFFIX, token, milliseconds(lease)) == 1
-
-    async def drop_lease(self, key: str, token: str) -> None:
-        """See ``LeaseKeeper.drop_lease``."""
-        await self._run(DROP_LEASE, key + _LOCK_SUFFIX, token)
-
-    async def _put(self, puts: Sequence[Put]) -> list[Receipt | SessionKitError]:
-        for put in puts:
-            check_put(*put, self.capabilities.max_value_bytes)
-        results: list[Receipt | SessionKitError] = []
-        for page in _pages(puts):
-            versions = [put.write_id or new_version() for put in page]
-            commands = [_put_command(put, version) for put, version in zip(page, versions, strict=True)]
-            replies = await run(self._transport, PUT, commands)
-            for put, version, reply in zip(page, versions, replies, strict=True):
-                if reply == 1:
-                    results.append(Receipt(version))
-                elif isinstance(reply, bytes):
-                    results.append(_conflict(put.key, reply))
-                elif isinstance(reply, ErrorReply):
-                    results.append(from_reply(reply, self._where, put.key))
-                else:
-                    results.append(corrupt(put.key, self._where))
-        return results
-
-    async def _execute(self, *command: bytes | str | int) -> Reply:
-        [reply] = await self._transport.execute([command])
-        return self._accepted(reply, str(command[1]) if len(command) > 1 else None)
-
-    async def _run(self, script: Script, key: str, *arguments: bytes | str | int) -> Reply:
-        [reply] = await run(self._transport, script, [script.by_name(key, *arguments)])
-        return self._accepted(reply, key)
-
-    def _accepted(self, reply: Reply, key: str | None = None) -> Reply:
+    def _put_outcome(self, key: str, version: Version, reply: Reply) -> Receipt | SessionKitError:
+        if reply == 1:
+            return Receipt(version)
+        if isinstance(reply, bytes):
+            return _conflict(key, reply)
         if isinstance(reply, ErrorReply):
-            raise from_reply(reply, self._where, key)
-        return reply
+            return self._server.refused(reply, key)
+        return self._server.corrupt(key) if reply == CORRUPT else self._server.unexpected()
+
+    def _happened(self, key: str, reply: Reply) -> bool:
+        if isinstance(reply, bytes):
+            raise _conflict(key, reply)
+        if reply == CORRUPT:
+            raise self._server.corrupt(key)
+        return self._server.number(reply) == 1
+
+    async def _delete_page(self, page: Sequence[str]) -> int:
+        return self._server.number(await self._server.execute("DEL", *page))
 
     def _record(self, key: str, reply: Reply) -> Record:
-        accepted = self._accepted(reply, key)
+        accepted = self._server.accept(reply, key)
         record = read_record(accepted) if isinstance(accepted, bytes) else None
         if record is None:
-            raise corrupt(key, self._where)
+            raise self._server.corrupt(key)
         return record
-
-    def _number(self, reply: Reply) -> int:
-        accepted = self._accepted(reply)
-        assert isinstance(accepted, int)
-        return accepted
 
 
 def _put_command(put: Put, version: Version) -> Command:
@@ -244,9 +214,7 @@ def _put_command(put: Put, version: Version) -> Command:
 
 
 def _conflict(key: str, current: bytes) -> VersionConflict:
-    return VersionConflict(
-        f"{key!r} is not at the version expected", current=Version(current) if current else ABSENT
-    )
+    return VersionConflict(key, current=Version(current) if current else ABSENT)
 
 
 def _key_of_record(raw: Reply) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from sessionkit.errors import SessionKitError
@@ -24,14 +25,13 @@ class Job(Generic[T]):
     The outcome is provisional until the lane posts it: a group that fails to commit overwrites it.
     """
 
-    __slots__ = ("_claim", "error", "future", "loop", "result", "work")
+    __slots__ = ("_claim", "_settle", "future", "loop", "work")
 
     def __init__(self, work: Work[T], loop: asyncio.AbstractEventLoop) -> None:
         self.work = work
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
-        self.result: T | None = None
-        self.error: BaseException | None = None
+        self._settle: Callable[[], object] = self.future.cancel
         self._claim = threading.Lock()
 
     def claim(self) -> bool:
@@ -40,21 +40,18 @@ class Job(Generic[T]):
 
     def succeed(self, result: T) -> None:
         """Note what the work returned."""
-        self.result, self.error = result, None
+        self._settle = partial(self.future.set_result, result)
 
     def fail(self, error: BaseException) -> None:
         """Note what the work raised."""
         # An error of ours explains itself, and its traceback would keep the batch alive.
-        self.error = error.with_traceback(None) if isinstance(error, SessionKitError) else error
+        shown = error.with_traceback(None) if isinstance(error, SessionKitError) else error
+        self._settle = partial(self.future.set_exception, shown)
 
     def post(self) -> None:
         """Hand the outcome to the caller, if it still waits; on the caller's loop only."""
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)  # type: ignore[arg-type]
+        if not self.future.done():
+            self._settle()
 
 
 class Tick:

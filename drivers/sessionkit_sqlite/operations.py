@@ -58,12 +58,15 @@ def renew(key: str, expires_in: float, connection: sqlite3.Connection, now: int)
     """Read the record and set its expiry; see ``SessionStore.get``."""
     record = get(key, connection, now)
     if record is not None:
-        touch(key, expires_in, connection, now)
+        touch(key, expires_in, None, connection, now)
     return record
 
 
-def touch(key: str, expires_in: float | None, connection: sqlite3.Connection, now: int) -> bool:
+def touch(
+    key: str, expires_in: float | None, if_version: Version | None, connection: sqlite3.Connection, now: int
+) -> bool:
     """Set the expiry; see ``SessionStore.touch``."""
+    _check_version(key, if_version, connection, now)
     expires_at = None if expires_in is None else expiry(expires_in, now)
     changed = connection.execute(
         f"UPDATE records SET expires_at = ? WHERE key = ? AND {_LIVE}", (expires_at, key, now // 1000)
@@ -78,7 +81,7 @@ def put(put: Put, connection: sqlite3.Connection, now: int) -> Receipt:
     if put.write_id is not None and put.write_id in _ids(ring):
         return Receipt(version)
     if put.if_version is not None and put.if_version != (_version(ring) or ABSENT):
-        raise _conflict(put.key, ring)
+        raise VersionConflict(put.key, current=_version(ring) or ABSENT)
     connection.execute(
         "INSERT INTO records (key, ring, expires_at, value) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
         " SET ring = excluded.ring, expires_at = excluded.expires_at, value = excluded.value",
@@ -107,11 +110,17 @@ def put_many(
 
 def delete(key: str, if_version: Version | None, connection: sqlite3.Connection, now: int) -> bool:
     """Remove the record; see ``SessionStore.delete``."""
-    if if_version is not None:
-        ring = _ring(key, connection, now)
-        if ring and _version(ring) != if_version:
-            raise _conflict(key, ring)
+    _check_version(key, if_version, connection, now)
     return delete_many([key], connection, now) > 0
+
+
+def _check_version(key: str, if_version: Version | None, connection: sqlite3.Connection, now: int) -> None:
+    """Refuse a record that is there and at another version."""
+    if if_version is None:
+        return
+    current = _version(_ring(key, connection, now))
+    if current is not None and current != if_version:
+        raise VersionConflict(key, current=current)
 
 
 def delete_many(keys: Sequence[str], connection: sqlite3.Connection, now: int) -> int:
@@ -191,13 +200,6 @@ def _ids(ring: bytes) -> list[bytes]:
 
 def _version(ring: bytes) -> Version | None:
     return Version(ring[:VERSION_BYTES]) if ring else None
-
-
-def _conflict(key: str, ring: bytes) -> VersionConflict:
-    return VersionConflict(
-        f"the record {key[:80]!a} is not at the version given: somebody else wrote first",
-        current=_version(ring) or ABSENT,
-    )
 
 
 def _places(keys: Sequence[str]) -> str:

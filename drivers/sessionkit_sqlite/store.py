@@ -9,27 +9,24 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sessionkit.errors import (
-    Applied,
-    BatchFailed,
-    ConfigurationError,
-    InvalidKey,
-    SessionKitError,
-    StoreError,
-)
+from sessionkit.errors import ConfigurationError
 from sessionkit.store import (
     MAX_VALUE_BYTES,
     Capabilities,
     Locks,
     Put,
-    Receipt,
     Scope,
     SessionStore,
+    check_expiry,
     check_key,
     check_keys,
+    check_prefix,
     check_put,
+    check_puts,
     check_version,
-    milliseconds,
+    cut_puts,
+    delete_in_pages,
+    put_in_pages,
 )
 from sessionkit_sqlite import operations
 from sessionkit_sqlite.leases import Leases
@@ -40,11 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from sessionkit.store import Absent, Clock, Lease, Record, Version
+    from sessionkit.store import Absent, Clock, Lease, Receipt, Record, Version
 
 _CAPABILITIES: Final = Capabilities(durable=True, scope=Scope.HOST, max_value_bytes=MAX_VALUE_BYTES)
-_CHUNK: Final = 250
-_CHUNK_BYTES: Final = 1024 * 1024
+_PAGE: Final = 250
+_PAGE_BYTES: Final = 1024 * 1024
 
 
 class SqliteStore(SessionStore):
@@ -93,7 +90,7 @@ class SqliteStore(SessionStore):
         check_key(key)
         if renew_for is None:
             return await self._reader.run(partial(operations.get, key))
-        milliseconds(renew_for)
+        check_expiry(renew_for)
         return await self._writer.run(partial(operations.renew, key, renew_for))
 
     async def put(
@@ -106,10 +103,9 @@ class SqliteStore(SessionStore):
         write_id: Version | None = None,
     ) -> Receipt:
         """See ``SessionStore.put``."""
-        check_put(key, value, expires_in, if_version, write_id, MAX_VALUE_BYTES)
-        return await self._writer.run(
-            partial(operations.put, Put(key, value, expires_in, if_version, write_id))
-        )
+        put = Put(key, value, expires_in, if_version, write_id)
+        check_put(put, MAX_VALUE_BYTES)
+        return await self._writer.run(partial(operations.put, put))
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         """See ``SessionStore.delete``."""
@@ -117,60 +113,35 @@ class SqliteStore(SessionStore):
         check_version(if_version)
         return await self._writer.run(partial(operations.delete, key, if_version))
 
-    async def touch(self, key: str, *, expires_in: float | None) -> bool:
+    async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
         """See ``SessionStore.touch``."""
         check_key(key)
-        if expires_in is not None:
-            milliseconds(expires_in)
-        return await self._writer.run(partial(operations.touch, key, expires_in))
+        check_version(if_version)
+        check_expiry(expires_in)
+        return await self._writer.run(partial(operations.touch, key, expires_in, if_version))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See ``SessionStore.get_many``."""
         records: dict[str, Record] = {}
-        for chunk in _key_chunks(keys):
-            records |= await self._reader.run(partial(operations.get_many, chunk))
+        for page in _key_pages(check_keys(keys)):
+            records |= await self._reader.run(partial(operations.get_many, page))
         return records
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
-        """See ``SessionStore.put_many``. A chunk of the batch that fails as a whole ends it.
-
-        The puts after that chunk are reported with its error and were not attempted.
-        """
-        every = list(puts)
-        for put in every:
-            check_put(*put, MAX_VALUE_BYTES)
-        results: list[Receipt | SessionKitError] = []
-        for chunk in _put_chunks(every):
-            try:
-                results += await self._writer.run(partial(operations.put_many, chunk))
-            except SessionKitError as error:
-                if not results:
-                    raise
-                results += [error] * len(chunk)
-                again = isinstance(error, StoreError) and error.temporary
-                unattempted = StoreError(f"not attempted: {error}", temporary=again)
-                results += [unattempted] * (len(every) - len(results))
-                break
-        receipts = [result for result in results if isinstance(result, Receipt)]
-        if len(receipts) < len(every):
-            raise BatchFailed(results)
-        return receipts
+        """See ``SessionStore.put_many``."""
+        pages = cut_puts(check_puts(puts, MAX_VALUE_BYTES), _PAGE, _PAGE_BYTES)
+        return await put_in_pages(pages, lambda page: self._writer.run(partial(operations.put_many, page)))
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """See ``SessionStore.delete_many``."""
-        removed = 0
-        for chunk in _key_chunks(keys):
-            try:
-                removed += await self._writer.run(partial(operations.delete_many, chunk))
-            except StoreError as error:
-                if removed:
-                    error.applied = Applied.MAYBE
-                raise
-        return removed
+        pages = _key_pages(check_keys(keys))
+        return await delete_in_pages(
+            pages, lambda page: self._writer.run(partial(operations.delete_many, page))
+        )
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``. Between pages nothing is held, neither a snapshot nor a lock."""
-        _check_prefix(prefix)
+        check_prefix(prefix)
         after: str | None = None
         while True:
             keys, after = await self._reader.run(partial(operations.scan_page, prefix, after))
@@ -207,26 +178,6 @@ def _stop(writer: Writer, reader: Reader) -> None:
     reader.stop()
 
 
-def _key_chunks(keys: Iterable[str]) -> Iterator[Sequence[str]]:
-    """Check all keys, then cut them to what one statement takes and one job should."""
-    every = check_keys(keys)
-    return (every[at : at + _CHUNK] for at in range(0, len(every), _CHUNK))
-
-
-def _put_chunks(puts: Sequence[Put]) -> Iterator[Sequence[Put]]:
-    """Cut the puts so that none of the jobs keeps other callers waiting for long."""
-    start = size = 0
-    for at, put in enumerate(puts):
-        if at > start and (at - start == _CHUNK or size + len(put.value) > _CHUNK_BYTES):
-            yield puts[start:at]
-            start, size = at, 0
-        size += len(put.value)
-    if start < len(puts):
-        yield puts[start:]
-
-
-def _check_prefix(prefix: str) -> None:
-    try:
-        prefix.encode()
-    except (AttributeError, UnicodeEncodeError):
-        raise InvalidKey(f"a prefix is text without lone surrogates, not {ascii(prefix)[:80]}") from None
+def _key_pages(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut the keys to what one statement takes and one job should."""
+    return (keys[at : at + _PAGE] for at in range(0, len(keys), _PAGE))

@@ -1,21 +1,26 @@
 """The contract between everything above a store and every store below.
 
-``contract`` is the protocol, ``records`` its data, ``checks`` the argument checks and ``locks`` the lock that
-each driver shares, ``url`` the parsed store URL. A driver imports this package and ``sessionkit.errors`` and
-nothing else of sessionkit.
+``contract`` is the protocol and ``records`` its data; ``checks``, ``batches`` and ``locks`` are what drivers
+share; ``reading`` reads all records, ``url`` is the parsed store URL. A driver imports this package and
+``sessionkit.errors`` and nothing else of sessionkit.
 """
 
+from sessionkit.store.batches import cut_puts, delete_in_pages, put_in_pages, receipts_of
 from sessionkit.store.checks import (
     MAX_EXPIRY_SECONDS,
     MAX_KEY_BYTES,
+    check_expiry,
     check_key,
     check_keys,
+    check_prefix,
     check_put,
+    check_puts,
     check_version,
     milliseconds,
 )
 from sessionkit.store.contract import SessionStore
 from sessionkit.store.locks import Lease, LeaseKeeper, Locks
+from sessionkit.store.reading import read_all
 from sessionkit.store.records import (
     ABSENT,
     MAX_VALUE_BYTES,
@@ -55,10 +60,18 @@ __all__ = [
     "StoreURL",
     "Version",
     "Where",
+    "check_expiry",
     "check_key",
     "check_keys",
+    "check_prefix",
     "check_put",
+    "check_puts",
     "check_version",
+    "cut_puts",
+    "delete_in_pages",
     "milliseconds",
     "new_version",
+    "put_in_pages",
+    "read_all",
+    "receipts_of",
 ]

@@ -11,7 +11,7 @@ from sessionkit.store.records import ABSENT, VERSION_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sessionkit.store.records import Absent, Version
+    from sessionkit.store.records import Put, Version
 
 MAX_KEY_BYTES: Final = 64 * 1024
 MAX_EXPIRY_SECONDS: Final = 100 * 366 * 86_400
@@ -74,15 +74,30 @@ def milliseconds(expires_in: float) -> int:
     return math.ceil(expires_in * 1000)
 
 
-def check_put(
-    key: str,
-    value: bytes,
-    expires_in: float | None,
-    if_version: Version | Absent | None,
-    write_id: Version | None,
-    max_value_bytes: int,
-) -> None:
-    """Refuse arguments that no ``put`` takes.
+def check_expiry(expires_in: float | None) -> None:
+    """Refuse what is neither an expiry nor None.
+
+    Raises:
+        InvalidExpiry: See ``milliseconds``.
+    """
+    if expires_in is not None:
+        milliseconds(expires_in)
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse what no key can start with; the empty text starts all of them.
+
+    Raises:
+        InvalidKey: It is not text, or holds lone surrogates.
+    """
+    try:
+        prefix.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidKey(f"a prefix is text without lone surrogates, not {ascii(prefix)[:80]}") from None
+
+
+def check_put(put: Put, max_value_bytes: int) -> None:
+    """Refuse what no ``put`` takes.
 
     Raises:
         InvalidKey: See ``check_key``.
@@ -90,29 +105,35 @@ def check_put(
         UnsupportedType: The value is not ``bytes``, or a version is not one.
         RecordTooLarge: The value is over the driver's bound.
     """
-    check_key(key)
-    if not isinstance(value, bytes):
-        raise UnsupportedType(f"{_shown(key)}: a store keeps bytes, not {type(value).__name__}")
-    if len(value) > max_value_bytes:
+    check_key(put.key)
+    if not isinstance(put.value, bytes):
+        raise UnsupportedType(f"{_shown(put.key)}: a store keeps bytes, not {type(put.value).__name__}")
+    if len(put.value) > max_value_bytes:
         raise RecordTooLarge(
-            f"{_shown(key)}: {len(value)} bytes, and this store takes at most {max_value_bytes}"
+            f"{_shown(put.key)}: {len(put.value)} bytes, and this store takes at most {max_value_bytes}"
         )
-    if expires_in is not None:
-        milliseconds(expires_in)
-    check_version(if_version)
-    check_version(write_id)
+    check_expiry(put.expires_in)
+    if put.if_version is not ABSENT:
+        check_version(put.if_version)
+    check_version(put.write_id)
 
 
-def check_version(version: Version | Absent | None) -> None:
-    """Refuse what is neither a version, nor ``ABSENT``, nor None.
+def check_puts(puts: Iterable[Put], max_value_bytes: int) -> list[Put]:
+    """Return the puts as a list, after ``check_put`` of each."""
+    batch = list(puts)
+    for put in batch:
+        check_put(put, max_value_bytes)
+    return batch
+
+
+def check_version(version: Version | None) -> None:
+    """Refuse what is neither a version nor None.
 
     Raises:
-        UnsupportedType: It is none of them.
+        UnsupportedType: It is neither.
     """
-    if version is None or version is ABSENT:
-        return
-    if not isinstance(version, bytes) or len(version) != VERSION_BYTES:
-        raise UnsupportedType("a version is one that a Record or a Receipt carried, ABSENT or None")
+    if version is not None and not (isinstance(version, bytes) and len(version) == VERSION_BYTES):
+        raise UnsupportedType("a version is one that a Record or a Receipt carried")
 
 
 def _shown(key: str) -> str:

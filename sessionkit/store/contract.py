@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
@@ -32,10 +33,12 @@ class SessionStore(Protocol):
     """
 
     @property
+    @abstractmethod
     def capabilities(self) -> Capabilities:
         """What this store declares of itself."""
         ...
 
+    @abstractmethod
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         """Must return the record, or None where there is none.
 
@@ -49,6 +52,7 @@ class SessionStore(Protocol):
         """
         ...
 
+    @abstractmethod
     async def put(
         self,
         key: str,
@@ -78,6 +82,7 @@ class SessionStore(Protocol):
         """
         ...
 
+    @abstractmethod
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         """Must remove the record, and return whether there was one.
 
@@ -90,7 +95,8 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def touch(self, key: str, *, expires_in: float | None) -> bool:
+    @abstractmethod
+    async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
         """Must set the record's expiry and return True, or return False where there is no record.
 
         It must neither write the value, nor change the version, nor create a record.
@@ -98,9 +104,14 @@ class SessionStore(Protocol):
         Args:
             key: The record's key.
             expires_in: Seconds from now, or None for a record that does not expire.
+            if_version: Only if the record is at this version now.
+
+        Raises:
+            VersionConflict: There is a record, at another version; its expiry is left.
         """
         ...
 
+    @abstractmethod
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """Must return the records that are there, in one round trip per node; the others are left out.
 
@@ -109,6 +120,7 @@ class SessionStore(Protocol):
         """
         ...
 
+    @abstractmethod
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
         """Must attempt every put, in one round trip per node, and return the receipts in the order given.
 
@@ -120,10 +132,12 @@ class SessionStore(Protocol):
         """
         ...
 
+    @abstractmethod
     async def delete_many(self, keys: Iterable[str]) -> int:
         """Must remove the records in one round trip per node, and return how many there were."""
         ...
 
+    @abstractmethod
     def scan(self, prefix: str) -> AsyncIterator[str]:
         """Must yield the keys that start with ``prefix``, compared as text: no character is a wildcard.
 
@@ -132,9 +146,13 @@ class SessionStore(Protocol):
 
         Args:
             prefix: Text, possibly empty: all keys.
+
+        Raises:
+            InvalidKey: The prefix is no text.
         """
         ...
 
+    @abstractmethod
     def lock(
         self, key: str, *, lease: float = 30.0, wait: float | None = 10.0
     ) -> AbstractAsyncContextManager[Lease]:
@@ -151,15 +169,20 @@ class SessionStore(Protocol):
             wait: Seconds to wait for another holder; 0: do not wait; None: for ever.
 
         Raises:
+            InvalidKey: The key is none.
+            InvalidExpiry: The lease is not above zero.
+            ConfigurationError: The wait is negative.
             LockNotAcquired: Another holder kept it for ``wait`` seconds.
             LeaseLost: Out of the body, which is cancelled: the lock expired or was taken over.
         """
         ...
 
+    @abstractmethod
     async def ping(self) -> float:
         """Must ask the backend for a sign of life and return the seconds it took."""
         ...
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Must finish what was accepted, release everything held, and be harmless when called again."""
         ...

@@ -9,8 +9,9 @@ import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakKeyDictionary
 
-from sessionkit.errors import ConfigurationError, LeaseLost, LockNotAcquired, StoreError
+from sessionkit.errors import Applied, ConfigurationError, LeaseLost, LockNotAcquired, StoreError
 from sessionkit.store.checks import check_key, milliseconds
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ class Locks:
 
     def __init__(self, keeper: LeaseKeeper) -> None:
         self._keeper = keeper
-        self._turns: dict[str, _Turn] = {}
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Turn]] = WeakKeyDictionary()
+        self._held: dict[str, str] = {}
         self._releases: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     @asynccontextmanager
     async def hold(self, key: str, *, lease: float, wait: float | None) -> AsyncIterator[Lease]:
@@ -77,6 +80,12 @@ class Locks:
             try:
                 # Counted from before the request leaves: our lease must end no later than the backend's.
                 started, fence = await self._take(key, token, lease, give_up)
+            except BaseException:
+                # It may have been taken all the same, by a request whose answer was lost.
+                self._release(key, token, lease)
+                raise
+            self._held[token] = key
+            try:
                 async with _limit(key, started + lease) as limit:
                     renewal = loop.create_task(self._renew(key, token, lease, limit))
                     try:
@@ -84,26 +93,31 @@ class Locks:
                     finally:
                         renewal.cancel()
             finally:
-                await self._release(key, token)
+                if self._held.pop(token, None) is not None:
+                    await asyncio.shield(self._release(key, token, lease).wait())
 
     async def aclose(self) -> None:
-        """Wait for releases that cancelled holders left behind."""
+        """Free the locks that are held, try each release that is still due once more, and wait for them."""
+        self._closing = True
+        while self._held:
+            token, key = self._held.popitem()
+            self._release(key, token, lease=0)
         while self._releases:
             await asyncio.wait(self._releases)
 
     @asynccontextmanager
     async def _turn(self, key: str, give_up: float | None) -> AsyncIterator[None]:
-        turn = self._turns.setdefault(key, _Turn())
+        # One order for each event loop: asyncio's lock knows but one. The backend's lease is between them.
+        turns = self._turns.setdefault(asyncio.get_running_loop(), {})
+        turn = turns.setdefault(key, _Turn())
         turn.interested += 1
         try:
-            if turn.lock.locked():
-                try:
-                    async with asyncio.timeout_at(give_up):
-                        await turn.lock.acquire()
-                except TimeoutError:
-                    raise _not_acquired(key) from None
-            else:
-                await turn.lock.acquire()
+            try:
+                # A free lock is acquired without a pause, so even a wait of 0 gets it.
+                async with asyncio.timeout_at(give_up):
+                    await turn.lock.acquire()
+            except TimeoutError:
+                raise _not_acquired(key) from None
             try:
                 yield
             finally:
@@ -111,7 +125,7 @@ class Locks:
         finally:
             turn.interested -= 1
             if not turn.interested:
-                del self._turns[key]
+                del turns[key]
 
     async def _take(self, key: str, token: str, lease: float, give_up: float | None) -> tuple[float, int]:
         loop = asyncio.get_running_loop()
@@ -136,7 +150,7 @@ class Locks:
             try:
                 held = await self._keeper.extend_lease(key, token, lease)
             except StoreError as error:
-                logger.warning("lock not renewed, trying again", extra={"key": key, "error": str(error)})
+                logger.warning("lock %s not renewed, trying again: %s", key, error, extra={"key": key})
                 pause = lease / 10
                 continue
             pause = lease / 3
@@ -144,19 +158,33 @@ class Locks:
                 return
             limit.reschedule(started + lease if held else loop.time())
 
-    async def _release(self, key: str, token: str) -> None:
-        async def drop() -> None:
-            try:
-                await self._keeper.drop_lease(key, token)
-            except StoreError as error:
-                # The body's work stands; the lease runs out by itself.
-                logger.warning("lock not released", extra={"key": key, "error": str(error)})
+    def _release(self, key: str, token: str, lease: float) -> asyncio.Event:
+        """Free the lock, whatever becomes of the caller; the event tells of the first attempt's end.
 
-        # Shielded: a cancelled holder must still free the lock.
-        release = asyncio.get_running_loop().create_task(drop())
+        While the backend cannot be asked it goes on trying, until the lease has run out by itself.
+        """
+        loop = asyncio.get_running_loop()
+        tried = asyncio.Event()
+
+        async def drop() -> None:
+            runs_out = loop.time() + lease
+            while True:
+                try:
+                    await self._keeper.drop_lease(key, token)
+                except StoreError as error:
+                    if not error.temporary or self._closing or loop.time() >= runs_out:
+                        logger.warning("lock %s not released: %s", key, error, extra={"key": key})
+                        return
+                else:
+                    return
+                finally:
+                    tried.set()
+                await asyncio.sleep(random.uniform(_LONGEST_PAUSE / 2, _LONGEST_PAUSE))
+
+        release = loop.create_task(drop())
         self._releases.add(release)
         release.add_done_callback(self._releases.discard)
-        await asyncio.shield(release)
+        return tried
 
 
 class _Turn:
@@ -182,7 +210,10 @@ async def _limit(key: str, until: float) -> AsyncIterator[asyncio.Timeout]:
 
 
 def _lost(key: str) -> LeaseLost:
-    return LeaseLost(f"the lock {key!r} was lost while it was held: it expired or was taken over")
+    # What the holder had begun may have been done.
+    return LeaseLost(
+        f"the lock {key!r} was lost while it was held: it expired or was taken over", applied=Applied.MAYBE
+    )
 
 
 def _not_acquired(key: str) -> LockNotAcquired:

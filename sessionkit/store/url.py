@@ -57,7 +57,7 @@ class StoreURL:
             query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
             raise ConfigurationError(
-                f"{hint}: the port must be a number, parameters must read name=value, and in a user name or"
+                f"{hint}: a port is a number up to 65535, parameters read name=value, and in a user name or"
                 " password the characters : / ? # [ ] @ must be percent-encoded"
             ) from None
         if parts.fragment or "#" in rest or "@" in parts.path:
@@ -102,14 +102,15 @@ class StoreURL:
                 the URL's query, or its text cannot be read.
         """
         for name in (*self.query, *given):
-            if name in self.query and (name.startswith("ssl_") or name in {"password", "username"}):
+            if name in self.query and _is_secret(name):
                 raise ConfigurationError(
                     f"{self}: {name!r} is a security setting and is not taken from a URL's parameters;"
                     " pass it as an option or a setting"
                 )
             if name not in known:
+                takes = sorted(known_name for known_name in known if not _is_secret(known_name))
                 raise ConfigurationError(
-                    f"{self}: unknown parameter {name!r}; known are: {', '.join(sorted(known)) or 'none'}"
+                    f"{self}: unknown parameter {name!r}; known are: {', '.join(takes) or 'none'}"
                 )
             if name in self.query and name in given:
                 raise ConfigurationError(f"{self}: {name!r} is given in the URL and as an option")
@@ -119,6 +120,10 @@ class StoreURL:
                 options[name] = known[name](text)
             except ValueError:
                 raise ConfigurationError(
-                    f"{self}: the parameter {name!r} cannot be read from {text!r}"
+                    f"{self}: the parameter {name!r} cannot be read from {text[:40]!r}"
                 ) from None
         return options
+
+
+def _is_secret(name: str) -> bool:
+    return name.startswith("ssl_") or name in {"password", "username"}

@@ -20,6 +20,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "SessionStoreConformance":
+        import pytest
+
+        pytest.register_assert_rewrite("sessionkit.testing.conformance")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

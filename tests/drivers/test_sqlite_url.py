@@ -54,7 +54,6 @@ def test_an_absolute_url_has_four_slashes() -> None:
         ("sqlite:///bot.db?timeout=0", "timeout"),
         ("sqlite:///bot.db?timeout=nan", "timeout"),
         ("sqlite:///bot.db?timeout=inf", "timeout"),
-        ("sqlite:///bot.db?clock=now", "clock"),
     ],
 )
 def test_an_unusable_url_is_refused_with_what_to_write(url: str, advice: str) -> None:
@@ -70,12 +69,10 @@ def test_a_path_that_names_no_file_is_refused(path: str) -> None:
         SqliteStore(path)
 
 
-async def test_options_come_by_url_or_by_code(tmp_path: Path, clock: ManualClock) -> None:
+async def test_options_come_by_url_or_by_code(tmp_path: Path) -> None:
     url = StoreURL.parse(f"sqlite:///{tmp_path}/odd%20name%3F%23.db?timeout=2.5")
-    async with open_driver(url, clock=clock) as store:
-        await store.put("a", b"1", expires_in=1)
-        clock.advance(1)
-        assert await store.get("a") is None
+    async with open_driver(url) as store:
+        await store.put("a", b"1")
     assert [path.name for path in files(tmp_path)] == ["odd name?#.db"]
     with pytest.raises(ConfigurationError):
         open_driver(url, timeout=1)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from sessionkit.errors import InvalidExpiry
+from sessionkit.errors import InvalidExpiry, VersionConflict
 from sessionkit.store import ABSENT, MAX_EXPIRY_SECONDS, Record, SessionStore
 from sessionkit.testing.conformance.base import StoreTests
 
@@ -99,6 +99,18 @@ class ExpiryTests(StoreTests):
         assert await store.touch(key, expires_in=None) is True
         await self.advance(0.3)
         assert await store.get(key) == Record(b"value", receipt.version)
+
+    async def test_touch_at_a_version(self, store: SessionStore, key: str) -> None:
+        first = await store.put(key, b"1", expires_in=0.2)
+        second = await store.put(key, b"2", expires_in=0.2)
+        for expires_in in (1000, None):
+            with pytest.raises(VersionConflict) as caught:
+                await store.touch(key, expires_in=expires_in, if_version=first.version)
+            assert caught.value.current == second.version
+        assert await store.touch(key, expires_in=0.3, if_version=second.version) is True
+        await self.advance(0.35)
+        assert await store.touch(key, expires_in=1000, if_version=second.version) is False
+        assert await store.get(key) is None
 
     async def test_touch_creates_nothing(self, store: SessionStore, key: str) -> None:
         assert await store.touch(key, expires_in=10) is False

@@ -35,6 +35,27 @@ class LockTests(StoreTests):
         async with store.lock(key, wait=0):
             pass
 
+    async def test_a_lock_handed_on_to_a_waiter_is_held(self, store: SessionStore, key: str) -> None:
+        async def hold() -> None:
+            async with store.lock(key, wait=None):
+                await asyncio.sleep(0.2)
+
+        async with store.lock(key):
+            waiter = asyncio.create_task(hold())
+            await asyncio.sleep(0)
+        # Free for an instant, and promised to the waiter.
+        with pytest.raises(LockNotAcquired):
+            async with store.lock(key, wait=0):
+                pytest.fail("it went past the waiter")
+        await waiter
+
+    async def test_closing_frees_what_is_held(self, store: SessionStore, key: str) -> None:
+        other = self.open_store()
+        async with other.lock(key):
+            await other.aclose()
+            async with store.lock(key, wait=0):
+                pass
+
     async def test_other_keys_are_other_locks(self, store: SessionStore, prefix: str) -> None:
         async with store.lock(f"{prefix}a", wait=0), store.lock(f"{prefix}b", wait=0):
             pass

@@ -86,7 +86,7 @@ class _Model:
     async def delete(self, key: str, _: bytes, condition: str) -> None:
         if_version = self._version(key, condition)
         if if_version is ABSENT:
-            if_version = None
+            return
         try:
             deleted = await self.store.delete(key, if_version=if_version)
         except VersionConflict as conflict:

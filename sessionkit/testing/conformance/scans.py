@@ -5,6 +5,9 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
+import pytest
+
+from sessionkit.errors import InvalidKey
 from sessionkit.store import Put, SessionStore
 from sessionkit.testing.conformance.base import StoreTests
 
@@ -24,6 +27,13 @@ class ScanTests(StoreTests):
 
     async def test_a_scan_of_nothing_is_empty(self, store: SessionStore, prefix: str) -> None:
         assert [key async for key in store.scan(prefix)] == []
+
+    @pytest.mark.parametrize("bad", [None, b"bytes", 5, "\ud800"], ids=ascii)
+    async def test_what_is_no_prefix_is_refused(self, store: SessionStore, key: str, bad: str) -> None:
+        await store.put(key, b"v")
+        with pytest.raises(InvalidKey):
+            async for _ in store.scan(bad):
+                pytest.fail("a key was yielded")
 
     async def test_a_prefix_is_text_and_no_pattern(self, store: SessionStore, prefix: str) -> None:
         for part in ("*", "?", "[ab]", "a", "b", "%", "_", "\\", "\\*", "é", "\U0010ffff"):

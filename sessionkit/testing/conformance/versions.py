@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -112,6 +113,10 @@ class VersionTests(StoreTests):
             with pytest.raises(UnsupportedType):
                 await call
         assert await store.get(key) is None
+
+    async def test_absent_is_no_version_to_delete(self, store: SessionStore, key: str) -> None:
+        with pytest.raises(UnsupportedType):
+            await store.delete(key, if_version=cast("Version", ABSENT))
 
     async def test_of_many_creators_one_wins(self, store: SessionStore, key: str) -> None:
         results = await asyncio.gather(

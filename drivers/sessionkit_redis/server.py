@@ -1,0 +1,111 @@
+"""One server as its store sees it: commands in, replies out, refusals raised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sessionkit.errors import Applied, StoreUnavailable
+from sessionkit_redis.errors import corrupt, from_reply
+from sessionkit_redis.transport import ErrorReply
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sessionkit.errors import CorruptRecord, SessionKitError
+    from sessionkit_redis.scripts import Script
+    from sessionkit_redis.transport import Command, Reply, Transport
+
+
+class Server:
+    """Commands and scripts over a transport.
+
+    Args:
+        transport: What carries them.
+        where: The server's URL without credentials, for errors.
+    """
+
+    def __init__(self, transport: Transport, where: str) -> None:
+        self._transport = transport
+        self.where = where
+
+    async def execute(self, *command: bytes | str | int) -> Reply:
+        """Return the reply to one command; its second word, if any, is taken for the key.
+
+        Raises:
+            SessionKitError: The server refused it, or cannot be asked.
+        """
+        [reply] = await self._transport.execute([command])
+        return self.accept(reply, str(command[1]) if len(command) > 1 else None)
+
+    async def execute_many(self, commands: Sequence[Command]) -> list[Reply]:
+        """Return the replies to several commands, refusals among them."""
+        return await self._transport.execute(commands)
+
+    async def run(self, script: Script, key: str, *arguments: bytes | str | int) -> Reply:
+        """Return the reply to one run of a script.
+
+        Raises:
+            SessionKitError: As ``execute``.
+        """
+        [reply] = await self.run_many(script, [script.by_name(key, *arguments)])
+        return self.accept(reply, key)
+
+    async def run_many(self, script: Script, commands: Sequence[Command]) -> list[Reply]:
+        """Return the replies to commands made by ``script.by_name``, refusals among them.
+
+        Those that the server does not know by name are sent again in full, which is safe: a server that
+        answers NOSCRIPT did nothing.
+        """
+        replies = await self._transport.execute(commands)
+        unknown = [
+            position
+            for position, reply in enumerate(replies)
+            if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"
+        ]
+        if unknown:
+            again = await self._transport.execute(
+                [script.in_full(commands[position]) for position in unknown]
+            )
+            for position, reply in zip(unknown, again, strict=True):
+                replies[position] = reply
+        return replies
+
+    def accept(self, reply: Reply, key: str | None = None) -> Reply:
+        """Return the reply, unless it is a refusal.
+
+        Raises:
+            SessionKitError: It is one.
+        """
+        if isinstance(reply, ErrorReply):
+            raise self.refused(reply, key)
+        return reply
+
+    def number(self, reply: Reply) -> int:
+        """Return a reply that is a number.
+
+        Raises:
+            StoreUnavailable: It is something else.
+        """
+        if not isinstance(reply, int):
+            raise self.unexpected()
+        return reply
+
+    def refused(self, reply: ErrorReply, key: str | None) -> SessionKitError:
+        """Return our error for a refusal."""
+        return from_reply(reply, self.where, key)
+
+    def corrupt(self, key: str) -> CorruptRecord:
+        """Return the error for a key that holds something no sessionkit wrote."""
+        return corrupt(key, self.where)
+
+    def unexpected(self) -> StoreUnavailable:
+        """Return the error for a reply that its command does not have."""
+        return StoreUnavailable(
+            f"{self.where} gave a reply that the command does not have: is it a Redis server?",
+            temporary=False,
+            applied=Applied.MAYBE,
+        )
+
+    async def aclose(self) -> None:
+        """Close the transport."""
+        await self._transport.aclose()
