@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 class _Edit:
-    __slots__ = ("key", "open")
+    __slots__ = ("key", "open", "store")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, store: object, key: str) -> None:
+        self.store = store
         self.key = key
         self.open = True
 
@@ -25,19 +26,19 @@ _edits: ContextVar[tuple[_Edit, ...]] = ContextVar("sessionkit_edits", default=(
 
 
 @contextmanager
-def editing(key: str) -> Iterator[None]:
-    """Mark the key as being edited while the body runs.
+def editing(store: object, key: str) -> Iterator[None]:
+    """Mark the key of this store as being edited while the body runs.
 
     Raises:
         NestedEdit: It is marked already, here or in the task that started this one.
     """
     outer = _edits.get()
-    if any(edit.open and edit.key == key for edit in outer):
+    if any(edit.open and edit.store is store and edit.key == key for edit in outer):
         raise NestedEdit(
             f"{key!r} is edited inside its own edit, which would wait for itself:"
             " use the session that the outer edit gave"
         )
-    edit = _Edit(key)
+    edit = _Edit(store, key)
     token = _edits.set((*outer, edit))
     try:
         yield

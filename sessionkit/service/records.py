@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sessionkit.errors import CorruptRecord
+from sessionkit.errors import CodecError, CorruptRecord
 from sessionkit.service.session import Session
 
 if TYPE_CHECKING:
     from sessionkit.codec import Codec
     from sessionkit.service.session import SessionId
+
+
+_LAST: Final = 253_402_300_800.0
+"""The first second that a datetime cannot hold, the end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +53,21 @@ class SessionRecord:
         """Return the record in these bytes.
 
         Raises:
+            CodecError: They cannot be decoded.
             CorruptRecord: They hold something else than a session.
         """
-        match codec.decode(value):
+        try:
+            decoded = codec.decode(value)
+        except CodecError as error:
+            raise type(error)(f"session {session_id!r}: {error}") from None
+        match decoded:
             case {
                 "data": dict(data),
                 "state": state,
                 "created": float(created),
                 "renewed": float(renewed),
                 "ends": float() | None as ends,
-            }:
+            } if all(0 <= time < _LAST for time in (created, renewed, 0.0 if ends is None else ends)):
                 return cls(data, state, created, renewed, ends)
         raise CorruptRecord(f"session {session_id!r}: the record holds something else than a session")
 

@@ -5,28 +5,38 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from sessionkit.codec import MsgpackCodec
-from sessionkit.errors import CodecError, InvalidKey, SessionExists, SessionExpired, VersionConflict
-from sessionkit.keys import DEFAULT_PREFIX, KeySpace
+from sessionkit.errors import (
+    CodecError,
+    ConfigurationError,
+    InvalidKey,
+    SessionExists,
+    SessionExpired,
+    UnsupportedType,
+    VersionConflict,
+)
+from sessionkit.keys import KeySpace
 from sessionkit.service.edits import editing
 from sessionkit.service.records import SessionRecord
-from sessionkit.store import ABSENT, milliseconds
+from sessionkit.settings import Settings
+from sessionkit.store import ABSENT, SessionStore, check_expiry, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from sessionkit.codec import Codec
+    from sessionkit.errors import SessionKitError
     from sessionkit.service.session import Session, SessionId
-    from sessionkit.store import Clock, Record, SessionStore, Version
+    from sessionkit.store import Clock, Record, Version
 
 logger = logging.getLogger("sessionkit.service")
 
 DEFAULT_IDLE_TIMEOUT: Final = 300.0
-_PAGE: Final = 200
 _UPDATE_ATTEMPTS: Final = 100
 
 
@@ -39,11 +49,12 @@ class SessionService:
         idle_timeout: Silence that ends a session: seconds or a timedelta; None: silence does not end it.
             Creating, editing, updating and ``get_session`` count as signs of life.
         lifetime: The longest a session may live from its creation, whatever renews it; None: no bound.
-        prefix: What every key starts with.
+        prefix: What every key starts with; None: what the settings say, ``telegram_bot:`` by default.
         codec: What turns data into bytes.
         clock: Gives the time in seconds since the Unix epoch; tests pass their own.
 
     Raises:
+        ConfigurationError: The store is none, or the settings cannot be read.
         InvalidExpiry: A timeout is not above zero.
         InvalidKey: The namespace or the prefix cannot be part of a key.
     """
@@ -55,12 +66,16 @@ class SessionService:
         *,
         idle_timeout: float | timedelta | None = DEFAULT_IDLE_TIMEOUT,
         lifetime: float | timedelta | None = None,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         codec: Codec | None = None,
         clock: Clock = time.time,
     ) -> None:
+        if not isinstance(store, SessionStore):
+            raise ConfigurationError(
+                f"SessionService works on a store, not on {type(store).__name__}: pass it open_store(url)"
+            )
         self._store = store
-        self._keys = KeySpace(namespace, prefix)
+        self._keys = KeySpace(namespace, Settings.load().prefix if prefix is None else prefix)
         self._idle_timeout = _seconds(idle_timeout)
         self._lifetime = _seconds(lifetime)
         self._codec = codec if codec is not None else MsgpackCodec()
@@ -90,6 +105,8 @@ class SessionService:
         key = self._key(session_id)
         now = self._clock()
         ends = None if self._lifetime is None else now + self._lifetime
+        if data is not None and not isinstance(data, Mapping):
+            raise UnsupportedType(f"session {session_id!r}: data is a mapping, not {type(data).__name__}")
         record = SessionRecord(dict(data or {}), state, now, now, ends)
         value = record.encode(self._codec, session_id)
         try:
@@ -130,15 +147,15 @@ class SessionService:
             wait: Seconds to wait for another edit to end; None: for ever.
 
         Raises:
-            SessionExpired: There is no such session.
+            SessionExpired: There is no such session, or it ended while it was edited.
             NestedEdit: This task is editing it already.
             LockNotAcquired: Another edit kept it for ``wait`` seconds.
-            VersionConflict: Somebody wrote or ended the session without an edit; nothing is kept.
+            VersionConflict: Somebody wrote the session without an edit; nothing is kept.
             UnsupportedType: A value cannot be kept; the message has its path; nothing is kept.
             StoreError: It is not certain that the changes were kept; see ``applied``.
         """
         key = self._key(session_id)
-        with editing(key):
+        with editing(self._store, key):
             async with self._store.lock(key, wait=wait):
                 session, record = await self._load_live(key, session_id)
                 yield session
@@ -164,19 +181,10 @@ class SessionService:
             StoreError: As ``edit_session``.
         """
         key = self._key(session_id)
-        for attempt in range(1, _UPDATE_ATTEMPTS + 1):
-            session, record = await self._load_live(key, session_id)
-            result = change(session)
-            if inspect.isawaitable(result):
-                await result
-            try:
-                await self._save(key, session, record)
-            except VersionConflict:
-                if attempt == _UPDATE_ATTEMPTS:
-                    raise
-            else:
-                return session
-        raise AssertionError("the loop returns or raises")
+        for _ in range(_UPDATE_ATTEMPTS - 1):
+            with suppress(VersionConflict):
+                return await self._change(key, session_id, change)
+        return await self._change(key, session_id, change)
 
     async def cleanup_session(
         self, session_id: SessionId, reference: str | None = None, *, reason: str = "completed"
@@ -206,15 +214,10 @@ class SessionService:
         Raises:
             StoreError: The store could not be asked.
         """
-        page: list[str] = []
-        async for key in self._store.scan(self._keys.start):
-            page.append(key)
-            if len(page) == _PAGE:
-                for session in await self._read_page(page):
-                    yield session
-                page = []
-        for session in await self._read_page(page):
-            yield session
+        async for key, record in read_all(self._store, self._keys.start, self._pass_over):
+            session = self._read(key, record)
+            if session is not None:
+                yield session
 
     async def count_sessions(self) -> int:
         """Return how many live sessions there are, counted by their keys.
@@ -247,8 +250,10 @@ class SessionService:
             if now >= stored.ends:
                 return None
             if renew and self._expiry(now, stored.ends) != self._idle_timeout:
-                # The renewal reached past the end of the session's lifetime.
-                await self._store.touch(key, expires_in=stored.ends - now)
+                # The renewal reached past the end of the session's lifetime. A session that has taken its
+                # place meanwhile has an expiry of its own.
+                with suppress(VersionConflict):
+                    await self._store.touch(key, expires_in=stored.ends - now, if_version=record.version)
         session = stored.session(
             session_id, renewed=now if renew else stored.renewed, idle_timeout=self._idle_timeout
         )
@@ -257,8 +262,18 @@ class SessionService:
     async def _load_live(self, key: str, session_id: SessionId) -> tuple[Session, Record]:
         loaded = await self._load(key, session_id, renew=True)
         if loaded is None:
-            raise SessionExpired(f"there is no session {session_id!r}: it timed out, ended, or never was")
+            raise _expired(session_id)
         return loaded
+
+    async def _change(
+        self, key: str, session_id: SessionId, change: Callable[[Session], Awaitable[None] | None]
+    ) -> Session:
+        session, record = await self._load_live(key, session_id)
+        result = change(session)
+        if inspect.isawaitable(result):
+            await result
+        await self._save(key, session, record)
+        return session
 
     async def _save(self, key: str, session: Session, base: Record) -> Version:
         before = SessionRecord.decode(self._codec, base.value, session.id)
@@ -267,36 +282,43 @@ class SessionService:
             return base.version
         now = self._clock()
         after = SessionRecord(session.data, session.state, before.created, now, before.ends)
-        receipt = await self._store.put(
-            key,
-            after.encode(self._codec, session.id),
-            expires_in=self._expiry(now, before.ends),
-            if_version=base.version,
-        )
+        value = after.encode(self._codec, session.id)
+        if before.ends is not None and now >= before.ends:
+            raise _expired(session.id)
+        try:
+            receipt = await self._store.put(
+                key, value, expires_in=self._expiry(now, before.ends), if_version=base.version
+            )
+        except VersionConflict as conflict:
+            if conflict.current is ABSENT:
+                raise _expired(session.id) from None
+            raise
         logger.debug("session saved", extra=_facts(session.id, session.state))
         return receipt.version
 
-    async def _read_page(self, keys: list[str]) -> list[Session]:
-        sessions = []
-        for key, record in (await self._store.get_many(keys)).items():
-            try:
-                session_id = self._id(key)
-                stored = SessionRecord.decode(self._codec, record.value, session_id)
-            except (CodecError, InvalidKey) as error:
-                logger.error("session not readable", extra={"key": key, "error": str(error)})
-                continue
-            if stored.ends is None or self._clock() < stored.ends:
-                sessions.append(
-                    stored.session(session_id, renewed=stored.renewed, idle_timeout=self._idle_timeout)
-                )
-        return sessions
+    def _pass_over(self, key: str, error: SessionKitError) -> None:
+        logger.error("session %s is not readable, passed over: %s", key, error, extra={"key": key})
+
+    def _read(self, key: str, record: Record) -> Session | None:
+        try:
+            session_id = self._id(key)
+            stored = SessionRecord.decode(self._codec, record.value, session_id)
+        except (CodecError, InvalidKey) as error:
+            self._pass_over(key, error)
+            return None
+        if stored.ends is not None and self._clock() >= stored.ends:
+            return None
+        return stored.session(session_id, renewed=stored.renewed, idle_timeout=self._idle_timeout)
 
 
 def _seconds(timeout: float | timedelta | None) -> float | None:
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if seconds is not None:
-        milliseconds(seconds)
+    check_expiry(seconds)
     return seconds
+
+
+def _expired(session_id: SessionId) -> SessionExpired:
+    return SessionExpired(f"there is no session {session_id!r}: it timed out, ended, or never was")
 
 
 def _facts(session_id: SessionId, state: Any) -> dict[str, Any]:

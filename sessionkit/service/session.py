@@ -15,7 +15,7 @@ SessionId: TypeAlias = KeyPart | tuple[KeyPart, ...]
 class Session(MutableMapping[Any, Any]):
     """One user's validation session: a mutable mapping of its data, and a few facts about it.
 
-    Changes are kept only by ``SessionService.edit_session`` and ``update_session``.
+    This is a copy: changes are kept only inside ``SessionService.edit_session`` and ``update_session``.
 
     Attributes:
         id: What names it.

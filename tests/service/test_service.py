@@ -5,12 +5,13 @@ import logging
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from sessionkit.codec import MsgpackCodec
 from sessionkit.errors import (
+    ConfigurationError,
     CorruptRecord,
     InvalidExpiry,
     InvalidKey,
@@ -148,6 +149,33 @@ async def test_a_lifetime_ends_a_session_whatever_renews_it(
     clock.advance(2)
     assert await service.get_session(7) is None
     assert await service.count_sessions() == 0
+
+
+async def test_a_renewal_does_not_shorten_the_session_that_takes_its_place(clock: ManualClock) -> None:
+    class Meddling(MemoryStore):
+        """Another instance replaces the session just as its renewal is cut to its lifetime."""
+
+        async def touch(self, key: str, **options: Any) -> bool:
+            await sessions.create_session(7, {"new": True}, replace=True)
+            return await super().touch(key, **options)
+
+    async with Meddling(clock=clock) as store:
+        sessions = SessionService(store, lifetime=400, clock=clock)
+        await sessions.create_session(7)
+        clock.advance(290)
+        assert await sessions.get_session(7) is not None
+        clock.advance(250)
+        session = await sessions.get_session(7, renew=False)
+        assert session is not None
+        assert session["new"] is True
+
+
+async def test_a_copy_from_store_to_store_is_no_nested_edit(clock: ManualClock) -> None:
+    async with MemoryStore() as one, MemoryStore() as other:
+        for store in (one, other):
+            await SessionService(store).create_session(7)
+        async with SessionService(one).edit_session(7), SessionService(other).edit_session(7) as session:
+            session["copied"] = True
 
 
 async def test_a_session_without_timeouts_stays(store: CountingStore, clock: ManualClock) -> None:
@@ -398,10 +426,10 @@ async def test_a_damaged_session_is_reported_and_stops_no_other(
         service.update_session(7, lambda session: session.clear()),
         _edit(service, 7),
     ):
-        with pytest.raises(CorruptRecord):
+        with pytest.raises(CorruptRecord, match="session 7: "):
             await call
     assert [session.id async for session in service.active_sessions()] == [8]
-    assert "session not readable" in caplog.text
+    assert f"session {KEY} is not readable, passed over" in caplog.text
     record = await store.get(KEY)
     assert record is not None
     assert record.value == stored
@@ -411,6 +439,33 @@ async def test_a_repr_shows_no_data(service: SessionService) -> None:
     session = await service.create_session(7, {"name": "Ada"}, state="one")
     assert "Ada" not in repr(session)
     assert "one" in repr(session)
+
+
+async def test_an_edit_of_a_session_that_ends_meanwhile_says_that_it_ended(
+    service: SessionService, clock: ManualClock
+) -> None:
+    await service.create_session(7)
+    with pytest.raises(SessionExpired):
+        async with service.edit_session(7) as session:
+            session["n"] = 1
+            await service.cleanup_session(7)
+    assert await service.get_session(7) is None
+    await service.create_session(7)
+    with pytest.raises(SessionExpired):
+        async with service.edit_session(7) as session:
+            session["n"] = 1
+            clock.advance(301)
+    assert await service.get_session(7) is None
+
+
+async def test_what_is_no_data_is_refused(service: SessionService) -> None:
+    with pytest.raises(UnsupportedType, match="session 7: data is a mapping, not list"):
+        await service.create_session(7, cast("Any", [1]))
+
+
+def test_a_service_works_on_a_store() -> None:
+    with pytest.raises(ConfigurationError, match="open_store"):
+        SessionService(cast("Any", "sqlite:///bot.db"))
 
 
 async def test_the_prefix_and_the_namespace_are_the_keys(store: CountingStore) -> None:
