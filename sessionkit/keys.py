@@ -56,7 +56,10 @@ class KeySpace:
         """
         if not parts:
             raise InvalidKey(f"{self.namespace}: a key needs at least one id part")
-        return self.start + ":".join([_encode(part) for part in parts])
+        try:
+            return self.start + ":".join([_encode(part) for part in parts])
+        except InvalidKey as error:
+            raise InvalidKey(f"{self.namespace}: {error}") from None
 
     def parts(self, key: str) -> tuple[KeyPart, ...]:
         """Return the parts that ``key`` was made of.
@@ -88,15 +91,17 @@ def _encode(part: KeyPart) -> str:
 
 def _decode(text: str) -> KeyPart:
     if _INT.fullmatch(text):
-        return int(text) if len(text) <= _MAX_DIGITS + 1 else _refuse(text)
+        if len(text) > _MAX_DIGITS + 1:
+            raise _foreign(text)
+        return int(text)
     try:
         part = unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
-        return _refuse(text)
+        raise _foreign(text) from None
     if not part or _encode(part) != text:
-        return _refuse(text)
+        raise _foreign(text)
     return part
 
 
-def _refuse(text: str) -> KeyPart:
-    raise InvalidKey(f"{text!r} is not an id part that sessionkit wrote")
+def _foreign(text: str) -> InvalidKey:
+    return InvalidKey(f"{text[:80]!r} is not an id part that sessionkit wrote")

@@ -17,6 +17,9 @@ GROUP: Final = "sessionkit.drivers"
 """The entry-point group: name = URL scheme, value = a callable ``(StoreURL, **options) -> SessionStore``."""
 
 
+_EXTRAS: Final = {"redis": " (pip install 'sessionkit[redis]')"}
+
+
 def open_store(url: str | None = None, **options: Any) -> SessionStore:
     """Open the store that a bot should use. Nothing is connected to before the first call.
 
@@ -28,10 +31,13 @@ def open_store(url: str | None = None, **options: Any) -> SessionStore:
     Raises:
         ConfigurationError: The URL, its scheme, a setting or an option is wrong.
     """
-    if url is None:
-        target = Settings.load().target()
+    if url is not None:
+        return open_driver(url, **options)
+    target = Settings.load().target()
+    try:
         return open_driver(target.url, **{**target.options, **options})
-    return open_driver(url, **options)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{target.source}: {error}") from None
 
 
 def open_driver(url: str, **options: Any) -> SessionStore:
@@ -54,12 +60,12 @@ def _find(scheme: str) -> EntryPoint:
     for point in entry_points(group=GROUP, name=scheme):
         return point
     known = known_schemes()
-    close = get_close_matches(scheme, known, n=1)
+    # No shorter one of the same family: redis:// for rediss:// would give up its encryption.
+    close = [name for name in get_close_matches(scheme, known, n=1) if not scheme.startswith(name)]
+    listed = ", ".join(f"{name}://{_EXTRAS.get(name, '')}" for name in known)
     raise ConfigurationError(
-        f"no driver for {scheme}://"
-        + (f"; did you mean {close[0]}://?" if close else "")
-        + f" Known are {', '.join(f'{name}://' for name in known) or 'none'}."
-        " Redis needs pip install 'sessionkit[redis]'; another backend needs the package of its driver."
+        f"there is no driver for {scheme}://{f'; did you mean {close[0]}://?' if close else '.'}"
+        f" Known are {listed}. Another backend needs the package of its driver."
     )
 
 
@@ -67,7 +73,8 @@ def _load(point: EntryPoint) -> Callable[..., SessionStore]:
     try:
         return cast("Callable[..., SessionStore]", point.load())
     except ImportError as error:
+        extra = _EXTRAS.get(point.name, "").strip(" ()")
         raise ConfigurationError(
-            f"the driver of {point.name}:// cannot be imported, as {error.name or 'a package'!r} is missing:"
-            f" pip install 'sessionkit[{point.name}]'"
+            f"the driver of {point.name}:// cannot be imported, as {error.name or 'a package'!r} is missing"
+            + (f": {extra}" if extra else "")
         ) from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -12,7 +14,7 @@ from sessionkit.errors import ConfigurationError
 from sessionkit.keys import DEFAULT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Set
 
 DEFAULT_URL: Final = "sqlite:///sessionkit.db"
 """The embedded default: a file in the working directory."""
@@ -20,10 +22,14 @@ DEFAULT_URL: Final = "sqlite:///sessionkit.db"
 
 @dataclass(frozen=True)
 class Target:
-    """A store's URL and the options that go with it; neither is shown by ``repr``."""
+    """A store's URL, the options that go with it, and the variable that named it.
+
+    ``repr`` shows the last only.
+    """
 
     url: str = field(repr=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    source: str = "the default"
 
 
 class Settings(BaseSettings):
@@ -51,18 +57,22 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = Field(default=None, validation_alias="REDIS_PASSWORD")
     redis_db: int | None = Field(default=None, validation_alias="REDIS_DB", ge=0)
     prefix: str = DEFAULT_PREFIX
-    idle_timeout: float = Field(default=300.0, gt=0)
-    timeout: float | None = Field(default=None, gt=0)
+    idle_timeout: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @classmethod
     def load(cls) -> Self:
         """Read the settings.
 
         Raises:
-            ConfigurationError: A variable cannot be read. The message names it and does not quote its value.
+            ConfigurationError: A variable cannot be read, or one named ``SESSIONKIT_…`` is none of ours. The
+                message names it and does not quote its value.
         """
+        _check_names({_variable(name) for name in cls.model_fields if not name.startswith("redis_")})
         try:
             return cls()
+        except UnicodeDecodeError:
+            raise ConfigurationError("the settings cannot be read; .env is not UTF-8 text") from None
         except ValidationError as error:
             faults = [
                 f"{_variable(str(fault['loc'][0]))}: {fault['msg']}"
@@ -74,24 +84,38 @@ class Settings(BaseSettings):
         """Return the store that the settings name.
 
         Raises:
-            ConfigurationError: ``REDIS_PASSWORD`` or ``REDIS_DB`` is set, and nothing that says for which
-                server.
+            ConfigurationError: ``REDIS_URL`` is no Redis URL, or ``REDIS_PASSWORD`` or ``REDIS_DB`` is set
+                and nothing that says for which server.
         """
         options: dict[str, Any] = {} if self.timeout is None else {"timeout": self.timeout}
         if self.url is not None:
-            return Target(self.url.get_secret_value(), options)
+            return Target(self.url.get_secret_value(), options, "SESSIONKIT_URL")
         if self.redis_password is not None:
             options["password"] = self.redis_password.get_secret_value()
         if self.redis_db is not None:
             options["db"] = self.redis_db
         if self.redis_url is not None:
-            return Target(self.redis_url.get_secret_value(), options)
+            url = self.redis_url.get_secret_value()
+            if not url.lower().startswith(("redis:", "rediss:", "redis+", "rediss+")):
+                raise ConfigurationError("REDIS_URL is no Redis URL; for another store set SESSIONKIT_URL")
+            return Target(url, options, "REDIS_URL")
         if self.redis_password is not None or self.redis_db is not None:
             raise ConfigurationError(
                 "REDIS_PASSWORD or REDIS_DB is set, but neither REDIS_URL nor SESSIONKIT_URL:"
                 " set REDIS_URL=redis://host:6379, or SESSIONKIT_URL to the store you want"
             )
         return Target(DEFAULT_URL, options)
+
+
+def _check_names(known: Set[str]) -> None:
+    """Refuse a misspelt variable: passed over, it would send the sessions to another store."""
+    try:
+        named = {*os.environ, *dotenv_values(".env")}
+    except UnicodeDecodeError:
+        return  # reading the settings will say so
+    for name in sorted(named - known):
+        if name.startswith("SESSIONKIT_"):
+            raise ConfigurationError(f"{name} is no setting; known are {', '.join(sorted(known))}")
 
 
 def _variable(location: str) -> str:

@@ -68,7 +68,7 @@ def _require(name: str) -> ServerBinary:
         return server
     if not server.obtainable:
         pytest.skip(f"{server.name} is not to be had: {server.reason}")
-    if os.environ.get("SESSIONKIT_REQUIRE_SERVERS") == "1":
+    if os.environ.get("REQUIRE_TEST_SERVERS") == "1":
         pytest.fail(f"no server {server.name}: {server.reason}", pytrace=False)
     pytest.skip(f"no server {server.name}: {server.reason}")
 

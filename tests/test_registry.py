@@ -46,14 +46,15 @@ def test_an_unknown_scheme_names_the_known_ones_and_what_to_install() -> None:
     with pytest.raises(ConfigurationError) as caught:
         open_store("mysql://user:hunter2@host/db")
     assert "no driver for mysql://" in str(caught.value)
-    assert "memory://, redis://, sqlite://" in str(caught.value)
-    assert "pip install 'sessionkit[redis]'" in str(caught.value)
+    assert "memory://, redis:// (pip install 'sessionkit[redis]'), sqlite://" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_misspelt_scheme_is_suggested() -> None:
     with pytest.raises(ConfigurationError, match=r"did you mean sqlite://\?"):
         open_store("sqlight:///bot.db")
+    with pytest.raises(ConfigurationError, match=r"no driver for rediss://\. Known"):
+        open_store("rediss://host")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_driver_whose_client_is_missing_says_what_to_install(monkeypatch: pyte
 
 
 async def test_a_third_party_driver_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("theirs", "sessionkit_memory:MemoryStore", GROUP)
+    point = EntryPoint("theirs", "sessionkit_memory:open_driver", GROUP)
     installed = [*entry_points(group=GROUP), point]
     monkeypatch.setattr(
         registry,
@@ -81,9 +82,26 @@ async def test_a_third_party_driver_is_found_by_its_entry_point(monkeypatch: pyt
         lambda group, name=None: [p for p in installed if p.group == group and name in (None, p.name)],
     )
     assert "theirs" in known_schemes()
-    with pytest.raises(TypeError):  # found and called: this one takes no URL
-        open_store("theirs://")
+    async with open_store("theirs://") as store:
+        assert isinstance(store, MemoryStore)
 
 
-def test_a_store_is_a_session_store() -> None:
-    assert isinstance(open_store("memory://"), SessionStore)
+def test_a_driver_that_forgets_a_method_is_no_store() -> None:
+    class Forgetful(SessionStore):
+        """It has no method at all, and must not answer None for each."""
+
+    with pytest.raises(TypeError, match="abstract"):
+        Forgetful()  # type: ignore[abstract]  # that is the point
+
+
+def test_a_setting_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONKIT_URL", "somewhere")
+    with pytest.raises(ConfigurationError, match=r"^SESSIONKIT_URL: a store's URL looks like"):
+        open_store()
+
+
+def test_every_driver_takes_a_timeout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SESSIONKIT_TIMEOUT", "2.5")
+    for url in ("memory://", f"sqlite:///{tmp_path}/bot.db", "redis://localhost"):
+        monkeypatch.setenv("SESSIONKIT_URL", url)
+        open_store()

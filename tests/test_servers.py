@@ -232,9 +232,7 @@ def test_server_dies_with_a_killed_parent(server_binary: ServerBinary, tmp_path:
 
 @pytest.mark.parametrize(("required", "outcome"), [("0", "1 skipped"), ("1", "1 error")])
 def test_missing_server_skips_by_name_or_fails_where_required(required: str, outcome: str) -> None:
-    done = _pytest(
-        "-k", "answers and redis-system", "-p", "no:xdist", PATH="", SESSIONKIT_REQUIRE_SERVERS=required
-    )
+    done = _pytest("-k", "answers and redis-system", "-p", "no:xdist", PATH="", REQUIRE_TEST_SERVERS=required)
     assert outcome in done.splitlines()[-1]
     assert "no server redis-system: there is no redis-server on PATH" in done
 

@@ -31,7 +31,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_with_nothing_set_the_embedded_default_is_used() -> None:
     settings = Settings.load()
-    assert settings.target() == Target(DEFAULT_URL)
+    assert settings.target() == Target(DEFAULT_URL, {}, "the default")
     assert (settings.prefix, settings.idle_timeout) == ("telegram_bot:", 300)
 
 
@@ -40,14 +40,15 @@ def test_sessionkit_url_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_PASSWORD", SECRET)
     monkeypatch.setenv("SESSIONKIT_URL", "memory://")
     monkeypatch.setenv("SESSIONKIT_TIMEOUT", "2.5")
-    assert Settings.load().target() == Target("memory://", {"timeout": 2.5})
+    assert Settings.load().target() == Target("memory://", {"timeout": 2.5}, "SESSIONKIT_URL")
 
 
 def test_redis_variables_as_guides_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://localhost:6379")
     monkeypatch.setenv("REDIS_PASSWORD", SECRET)
     monkeypatch.setenv("REDIS_DB", "2")
-    assert Settings.load().target() == Target("redis://localhost:6379", {"password": SECRET, "db": 2})
+    expected = Target("redis://localhost:6379", {"password": SECRET, "db": 2}, "REDIS_URL")
+    assert Settings.load().target() == expected
 
 
 def test_a_dotenv_file_is_read_and_the_environment_wins(
@@ -66,7 +67,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("REDIS_URL", "redis://localhost")
     monkeypatch.setenv("REDIS_PASSWORD", "")
     monkeypatch.setenv("REDIS_DB", "")
-    assert Settings.load().target() == Target("redis://localhost")
+    assert Settings.load().target() == Target("redis://localhost", {}, "REDIS_URL")
 
 
 @pytest.mark.parametrize("name", ["REDIS_PASSWORD", "REDIS_DB"])
@@ -82,6 +83,7 @@ def test_a_redis_setting_without_a_server_is_an_error(monkeypatch: pytest.Monkey
         ("REDIS_DB", "zero"),
         ("REDIS_DB", "-1"),
         ("SESSIONKIT_TIMEOUT", "soon"),
+        ("SESSIONKIT_IDLE_TIMEOUT", "inf"),
         ("SESSIONKIT_IDLE_TIMEOUT", "0"),
     ],
 )
@@ -97,3 +99,32 @@ def test_no_repr_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONKIT_URL", f"redis://:{SECRET}@localhost")
     settings = Settings.load()
     assert SECRET not in f"{settings!r} {settings} {settings.target()!r}"
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+@pytest.mark.parametrize("name", ["SESSIONKIT_ULR", "SESSIONKIT_PREFX", "SESSIONKIT_REDIS_URL"])
+def test_a_misspelt_setting_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, where: str
+) -> None:
+    if where == "file":
+        (tmp_path / ".env").write_text(f"{name}={SECRET}\n")
+    else:
+        monkeypatch.setenv(name, SECRET)
+    with pytest.raises(
+        ConfigurationError, match=f"{name} is no setting; known are .*SESSIONKIT_URL"
+    ) as caught:
+        Settings.load()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_dotenv_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"SESSIONKIT_URL=\xff\xfe\n")
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        Settings.load()
+
+
+def test_redis_url_is_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", f"sqlite:///{SECRET}")
+    with pytest.raises(ConfigurationError, match="SESSIONKIT_URL") as caught:
+        Settings.load().target()
+    assert SECRET not in str(caught.value)
