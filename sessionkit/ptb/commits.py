@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -20,24 +21,26 @@ class Commit:
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], Awaitable[object]]] = []
+        self._task = asyncio.current_task()
         self._open = True
 
     def add(self, callback: Callable[[], Awaitable[object]]) -> None:
         """Take one more.
 
         Raises:
-            ConfigurationError: The update is committed already.
+            ConfigurationError: The update is committed, or this is not the task that processes it.
         """
-        if not self._open:
+        if not self._open or asyncio.current_task() is not self._task:
             raise ConfigurationError(
-                "on_commit was called after its update was committed: a handler with block=False, or a task"
-                " it started, outlives the update; call on_commit in a blocking handler, before it returns"
+                "on_commit was called outside of its update: a handler with block=False, or a task that a"
+                " handler started, may outlive it; call on_commit in a blocking handler, before it returns"
             )
         self._callbacks.append(callback)
 
     def discard(self) -> None:
-        """Forget what was asked for so far, as the handler that asked has failed."""
-        self._callbacks.clear()
+        """Forget what was asked for so far, as a handler of the update has failed, and not just some task."""
+        if asyncio.current_task() is self._task:
+            self._callbacks.clear()
 
     def close(self) -> list[Callable[[], Awaitable[object]]]:
         """Take no more, and return what was asked for."""
@@ -71,8 +74,10 @@ def on_commit(callback: Callable[P, Awaitable[object]], /, *args: P.args, **kwar
     confirms, even if the process is killed the moment after. For instance
     ``on_commit(update.message.reply_text, "Saved. How much?")``.
 
-    If the handler raises, or the store does not acknowledge the update's changes, the callback is not called,
-    and the error goes to the application's error handlers.
+    While the store does not acknowledge, the callback waits, and the application's error handlers are told
+    by a ``CommitPending``. If a handler of the update raises, or a value cannot be stored at all, it is not
+    called. Several are called in the order given; one that fails goes to the error handlers, and stops no
+    other.
 
     Args:
         callback: A coroutine function.

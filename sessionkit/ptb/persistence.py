@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import stamina
 from telegram.ext import BasePersistence, ContextTypes, PersistenceInput
 
 from sessionkit.codec import MsgpackCodec
-from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, StoreError
-from sessionkit.keys import DEFAULT_PREFIX, KeySpace
+from sessionkit.errors import (
+    CodecError,
+    ConfigurationError,
+    CorruptRecord,
+    InvalidKey,
+    RecordTooLarge,
+    SessionKitError,
+)
+from sessionkit.keys import KeySpace
 from sessionkit.ptb.writes import WriteBuffer
 from sessionkit.registry import open_store
+from sessionkit.settings import Settings
+from sessionkit.store import SessionStore, read_all
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from sessionkit.codec import Codec
     from sessionkit.keys import KeyPart
-    from sessionkit.store import SessionStore
+    from sessionkit.ptb.private import Changes
+    from sessionkit.store import Record
 
 logger = logging.getLogger("sessionkit.ptb")
 
@@ -29,7 +39,6 @@ CallbackData: TypeAlias = tuple[list[tuple[str, float, dict[str, Any]]], dict[st
 DEFAULT_UPDATE_INTERVAL: Final = 1.0
 _PATIENCE: Final = 10.0
 _WHOLE: Final = "all"
-_PAGE: Final = 500
 
 
 class SessionPersistence(BasePersistence[Any, Any, Any]):
@@ -44,14 +53,15 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
     Args:
         store: A store, or a URL for ``open_store``; None: what the settings say. A store that is passed in is
             not closed.
-        key_prefix: What every key starts with. Two bots on one server need two prefixes.
+        key_prefix: What every key starts with; None: what the settings say, ``telegram_bot:`` by default.
+            Two bots on one store need two prefixes.
         store_data: Which kinds of data to keep; all by default.
         update_interval: Seconds between two runs in which a stock ``Application`` hands changes over. A
             ``SessionApplication`` does so after each update.
         context_types: The application's, if its data are not plain dicts. Their classes must be known to the
             codec.
         codec: What turns data into bytes.
-        options: Passed to ``open_store`` with a URL.
+        options: Passed to ``open_store`` where no store is passed in.
 
     Raises:
         ConfigurationError: The URL or an option is wrong.
@@ -62,7 +72,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self,
         store: SessionStore | str | None = None,
         *,
-        key_prefix: str = DEFAULT_PREFIX,
+        key_prefix: str | None = None,
         store_data: PersistenceInput | None = None,
         update_interval: float = DEFAULT_UPDATE_INTERVAL,
         context_types: ContextTypes[Any, Any, Any, Any] | None = None,
@@ -71,6 +81,14 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
     ) -> None:
         super().__init__(store_data=store_data, update_interval=update_interval)
         self.context_types = context_types if context_types is not None else ContextTypes()
+        if isinstance(store, SessionStore) and options:
+            raise ConfigurationError(
+                f"SessionPersistence does not know {', '.join(sorted(options))};"
+                " the options of a store go where it is opened"
+            )
+        if key_prefix is None:
+            key_prefix = Settings.load().prefix
+        self._prefix = key_prefix
         self._given = store
         self._options = options
         self._store: SessionStore | None = self._open()
@@ -109,31 +127,61 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def update_conversation(self, name: str, key: ConversationKey, new_state: object | None) -> None:
         """Keep a conversation's state; None ends it."""
-        await self._save(self._conversations.key(name, *key), new_state, f"conversation.{name}")
+        await self._write(self._conversations.key(name, *key), new_state)
 
     async def update_user_data(self, user_id: int, data: Any) -> None:
         """Keep a user's data."""
-        await self._save(self._users.key(user_id), data, f"user_data.{user_id}")
+        await self._write(self._users.key(user_id), data)
 
     async def update_chat_data(self, chat_id: int, data: Any) -> None:
         """Keep a chat's data."""
-        await self._save(self._chats.key(chat_id), data, f"chat_data.{chat_id}")
+        await self._write(self._chats.key(chat_id), data)
 
     async def update_bot_data(self, data: Any) -> None:
         """Keep the bot's data."""
-        await self._save(self._bot.key(_WHOLE), data, "bot_data")
+        await self._write(self._bot.key(_WHOLE), data)
 
     async def update_callback_data(self, data: CallbackData) -> None:
         """Keep the callback data."""
-        await self._save(self._callbacks.key(_WHOLE), data, "callback_data")
+        await self._write(self._callbacks.key(_WHOLE), data)
 
     async def drop_user_data(self, user_id: int) -> None:
         """Forget a user's data."""
-        await self._save(self._users.key(user_id), None, "user_data")
+        await self._write(self._users.key(user_id), None)
 
     async def drop_chat_data(self, chat_id: int) -> None:
         """Forget a chat's data."""
-        await self._save(self._chats.key(chat_id), None, "chat_data")
+        await self._write(self._chats.key(chat_id), None)
+
+    def hold(self, changes: Changes, bot_data: Any, callback_data: CallbackData | None) -> list[CodecError]:
+        """Take what changed, as it is now, to be stored by the next ``commit``.
+
+        Args:
+            changes: What PTB has marked.
+            bot_data: The bot's data.
+            callback_data: The callback data, or None where they are not kept.
+
+        Returns:
+            The errors of the values that cannot be stored; the others are held.
+        """
+        values: dict[str, object | None] = {}
+        if self.store_data.user_data:
+            values.update({self._users.key(number): data for number, data in changes.users.items()})
+        if self.store_data.chat_data:
+            values.update({self._chats.key(number): data for number, data in changes.chats.items()})
+        if self.store_data.bot_data:
+            values[self._bot.key(_WHOLE)] = bot_data
+        if self.store_data.callback_data and callback_data is not None:
+            values[self._callbacks.key(_WHOLE)] = callback_data
+        for (name, parts), state in changes.conversations.items():
+            values[self._conversations.key(name, *parts)] = state
+        errors = []
+        for key, value in values.items():
+            try:
+                self._hold(key, value)
+            except CodecError as error:
+                errors.append(error)
+        return errors
 
     async def refresh_user_data(self, user_id: int, user_data: Any) -> None:
         """Do nothing: this process's copy is the newest."""
@@ -168,6 +216,11 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             if self._concerns(key, user_id, chat_id):
                 raise error
 
+    async def settle(self) -> None:
+        """Return when every value is stored that trying again can store, however long that takes."""
+        with suppress(SessionKitError):
+            await self._writes.flush()
+
     async def flush(self) -> None:
         """Have everything stored, trying for ten seconds; close the store if it was opened here.
 
@@ -177,9 +230,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             SessionKitError: The store did not acknowledge everything: what is left is lost with the process.
         """
         try:
-            async for attempt in stamina.retry_context(on=StoreError, attempts=None, timeout=_PATIENCE):
-                with attempt:
-                    await self._writes.flush()
+            await self._writes.flush(patience=_PATIENCE)
         finally:
             await self._writes.aclose()
             store, self._store = self._store, None
@@ -187,31 +238,41 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
                 await store.aclose()
 
     def _open(self) -> SessionStore:
-        if self._given is None or isinstance(self._given, str):
-            return open_store(self._given, **self._options)
-        return self._given
+        if isinstance(self._given, SessionStore):
+            return self._given
+        return open_store(self._given, **self._options)
 
     def _opened(self) -> SessionStore:
         if self._store is None:
             self._store = self._open()
         return self._store
 
-    async def _save(self, key: str, value: object | None, name: str) -> None:
+    async def _write(self, key: str, value: object | None) -> None:
+        self._hold(key, value)
+        await self._writes.settle(key)
+
+    def _hold(self, key: str, value: object | None) -> None:
         self._refused.pop(key, None)
         if value is None:
             self._unreadable.pop(key, None)
-        elif value == {} and not self._writes.knows(key):
-            return  # PTB hands over an empty dict for every user it sees
+        elif value == {} and (key in self._unreadable or not self._writes.knows(key)):
+            return  # PTB hands over an empty dict for every user it sees, and for the bot
         try:
-            if key in self._unreadable:
-                raise CorruptRecord(
-                    f"{key!r} is not overwritten, as it was not readable: {self._unreadable[key]}"
-                )
-            encoded = None if value is None else self._codec.encode(value, name=name)
+            self._writes.hold(key, None if value is None else self._encode(key, value))
         except CodecError as error:
             self._refused[key] = error
             raise
-        await self._writes.write(key, encoded)
+
+    def _encode(self, key: str, value: object) -> bytes:
+        if key in self._unreadable:
+            raise CorruptRecord(
+                f"{key!r} is not overwritten, as it was not readable: {self._unreadable[key]}"
+            )
+        encoded = self._codec.encode(value, name=key.removeprefix(self._prefix).replace(":", "."))
+        most = self._opened().capabilities.max_value_bytes
+        if len(encoded) > most:
+            raise RecordTooLarge(f"{key!r}: {len(encoded)} bytes, and the store takes at most {most}")
+        return encoded
 
     def _concerns(self, key: str, user_id: int | None, chat_id: int | None) -> bool:
         if key.startswith(self._users.start):
@@ -232,30 +293,36 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         return found
 
     async def _load_all(self, space: KeySpace, start: str) -> dict[tuple[KeyPart, ...], Any]:
-        ours: dict[str, tuple[KeyPart, ...]] = {}
-        async for key in self._opened().scan(start):
-            try:
-                ours[key] = space.parts(key)
-            except InvalidKey as error:
-                logger.warning("key of somebody else passed over", extra={"error": str(error)})
-        keys = list(ours)
         found: dict[tuple[KeyPart, ...], Any] = {}
-        for position in range(0, len(keys), _PAGE):
-            page = await self._load(keys[position : position + _PAGE])
-            found.update({ours[key]: value for key, value in page.items()})
+        async for key, record in read_all(self._opened(), start, self._keep_unreadable):
+            try:
+                parts = space.parts(key)
+            except InvalidKey as error:
+                logger.warning("key of somebody else passed over: %s", error, extra={"key": key})
+                continue
+            with suppress(CodecError):
+                found[parts] = self._decode(key, record)
         return found
 
     async def _load_one(self, key: str) -> Any:
-        return (await self._load([key])).get(key)
+        try:
+            record = await self._opened().get(key)
+        except CorruptRecord as error:
+            self._keep_unreadable(key, error)
+            return None
+        if record is not None:
+            with suppress(CodecError):
+                return self._decode(key, record)
+        return None
 
-    async def _load(self, keys: list[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        records = await self._opened().get_many(keys)
-        self._writes.loaded({key: record.value for key, record in records.items()})
-        for key, record in records.items():
-            try:
-                found[key] = self._codec.decode(record.value)
-            except CodecError as error:
-                self._unreadable[key] = error
-                logger.error("record not readable, kept", extra={"key": key, "error": str(error)})
-        return found
+    def _decode(self, key: str, record: Record) -> Any:
+        self._writes.loaded(key, record.value)
+        try:
+            return self._codec.decode(record.value)
+        except CodecError as error:
+            self._keep_unreadable(key, error)
+            raise
+
+    def _keep_unreadable(self, key: str, error: CodecError) -> None:
+        self._unreadable[key] = error
+        logger.error("record %s is not readable and is kept: %s", key, error, extra={"key": key})

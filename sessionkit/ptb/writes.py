@@ -7,9 +7,9 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, Final
 
-import stamina
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, stop_never, wait_random_exponential
 
-from sessionkit.errors import BatchFailed, SessionKitError
+from sessionkit.errors import BatchFailed, SessionKitError, StoreError
 from sessionkit.store import Put
 
 if TYPE_CHECKING:
@@ -43,14 +43,9 @@ class WriteBuffer:
         self._sending = asyncio.Lock()
         self._retry: asyncio.Task[None] | None = None
 
-    @property
-    def pending(self) -> int:
-        """How many keys have a value that the store has not acknowledged."""
-        return len(self._pending)
-
-    def loaded(self, values: Mapping[str, bytes]) -> None:
-        """Take note of what is stored, so that unchanged values are not written again."""
-        self._stored.update({key: _digest(value) for key, value in values.items()})
+    def loaded(self, key: str, value: bytes) -> None:
+        """Take note of what is stored, so that it is not written again unchanged."""
+        self._stored[key] = _digest(value)
 
     def knows(self, key: str) -> bool:
         """Whether a value of this key is stored or waiting to be."""
@@ -58,21 +53,24 @@ class WriteBuffer:
             return self._pending[key].value is not None
         return self._stored.get(key, _DELETED) != _DELETED
 
-    async def write(self, key: str, value: bytes | None) -> None:
-        """Have the value stored, or the record deleted for None; an unchanged one costs nothing.
+    def hold(self, key: str, value: bytes | None) -> None:
+        """Take a value to be stored, or None for a record to be deleted; an unchanged one costs nothing."""
+        if key in self._pending or self._stored.get(key) != _digest(value):
+            self._pending[key] = _Write(value)
 
-        Returns when the store has acknowledged this value or a newer one. Writes that are asked for at the
-        same time travel together.
+    async def settle(self, key: str) -> None:
+        """Return when the store has acknowledged the value held for a key, or a newer one.
+
+        What is held for other keys travels along.
 
         Raises:
             SessionKitError: The store did not acknowledge it. The value is kept and tried again.
         """
-        if key not in self._pending and self._stored.get(key) == _digest(value):
-            return
-        write = self._pending[key] = _Write(value)
-        await self._batch()
-        if self._pending.get(key) is write and write.error is not None:
-            raise write.error
+        write = self._pending.get(key)
+        if write is not None:
+            await self._batch()
+            if self._pending.get(key) is write and write.error is not None:
+                raise write.error
 
     async def send(self) -> None:
         """Send everything that is still pending; ``failures`` tells what came of it."""
@@ -83,15 +81,26 @@ class WriteBuffer:
         """Return the error of each value that was sent and not acknowledged."""
         return {key: write.error for key, write in self._pending.items() if write.error is not None}
 
-    async def flush(self) -> None:
-        """Have everything stored that is still pending.
+    async def flush(self, patience: float | None = None) -> None:
+        """Have everything stored that is still pending, trying again where that may help.
+
+        Args:
+            patience: Seconds after which it tries no more; None: it goes on.
 
         Raises:
-            SessionKitError: The store did not acknowledge all of it. What is left is kept and tried again.
+            SessionKitError: Something is not stored: trying did not help, or cannot.
         """
-        await self.send()
-        for error in self.failures().values():
-            raise error
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+            stop=stop_never if patience is None else stop_after_delay(patience),
+            reraise=True,
+        ):
+            with attempt:
+                await self.send()
+                # What may pass first: as long as there is any, trying again is worth while.
+                for error in sorted(self.failures().values(), key=_may_pass, reverse=True):
+                    raise error
 
     async def aclose(self) -> None:
         """Stop trying again."""
@@ -112,23 +121,14 @@ class WriteBuffer:
         async with self._sending:
             self._next_batch = None
             await self._send(dict(self._pending))
-        failures = self.failures()
-        if failures and self._retry is None:
-            key, error = next(iter(failures.items()))
-            logger.error(
-                "not saved, trying again", extra={"keys": len(failures), "key": key, "error": str(error)}
-            )
-            self._retry = asyncio.create_task(self._try_again())
+        for key, error in self.failures().items():
+            if self._retry is None and _may_pass(error):
+                logger.error("%s is not saved, trying again: %s", key, error, extra={"key": key})
+                self._retry = asyncio.create_task(self._try_again())
 
     async def _send(self, writes: Mapping[str, _Write]) -> None:
-        deletes = [key for key, write in writes.items() if write.value is None]
-        if deletes:
-            try:
-                await self._store().delete_many(deletes)
-            except SessionKitError as error:
-                self._settle(writes, deletes, [error] * len(deletes))
-            else:
-                self._settle(writes, deletes, [None] * len(deletes))
+        # Puts first: a process killed in between leaves a conversation that has ended but is still there, not
+        # one that is gone with what it gave.
         puts = [Put(key, write.value) for key, write in writes.items() if write.value is not None]
         if puts:
             results: Sequence[object]
@@ -139,6 +139,14 @@ class WriteBuffer:
             except SessionKitError as error:
                 results = [error] * len(puts)
             self._settle(writes, [put.key for put in puts], results)
+        deletes = [key for key, write in writes.items() if write.value is None]
+        if deletes:
+            outcome: SessionKitError | None = None
+            try:
+                await self._store().delete_many(deletes)
+            except SessionKitError as error:
+                outcome = error
+            self._settle(writes, deletes, [outcome] * len(deletes))
 
     def _settle(self, writes: Mapping[str, _Write], keys: Sequence[str], results: Sequence[object]) -> None:
         for key, result in zip(keys, results, strict=True):
@@ -153,15 +161,10 @@ class WriteBuffer:
 
     async def _try_again(self) -> None:
         try:
-            async for attempt in stamina.retry_context(
-                on=SessionKitError,
-                attempts=None,
-                timeout=None,
-                wait_initial=FIRST_PAUSE,
-                wait_max=LONGEST_PAUSE,
-            ):
-                with attempt:
-                    await self.flush()
+            await self.flush()
+        except SessionKitError as error:
+            logger.error("not saved, and trying again cannot help: %s", error)
+        else:
             logger.info("saved after all")
         finally:
             self._retry = None
@@ -175,6 +178,10 @@ class _Write:
     def __init__(self, value: bytes | None) -> None:
         self.value = value
         self.error: SessionKitError | None = None
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, StoreError) and error.temporary
 
 
 def _digest(value: bytes | None) -> bytes:

@@ -28,6 +28,7 @@ class UnsteadyStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.down = False
+        self.lasting = False
         self.batches: list[list[Put]] = []
         self.failed = asyncio.Event()
         self.saved = asyncio.Event()
@@ -49,6 +50,8 @@ class UnsteadyStore(MemoryStore):
         return await super().ping()
 
     def _check_up(self) -> None:
+        if self.lasting:
+            raise StoreUnavailable("the unsteady store is down for good", temporary=False)
         if self.down:
             self.failed.set()
             raise StoreUnavailable("the unsteady store is down")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
+from telegram.error import BadRequest
 from telegram.ext import (
     Application,
     ApplicationBuilder,
@@ -17,7 +18,7 @@ from telegram.ext import (
     filters,
 )
 
-from sessionkit.errors import ConfigurationError, StoreUnavailable, UnsupportedType
+from sessionkit.errors import CommitPending, ConfigurationError, StoreUnavailable, UnsupportedType
 from sessionkit.ptb import SessionApplication, SessionPersistence, on_commit
 
 if TYPE_CHECKING:
@@ -167,25 +168,70 @@ async def test_what_a_user_saw_answered_is_stored(
     assert stored == [({(1, 1): "name"}, {}), ({}, {1: {"name": "Ada"}})]
 
 
-async def test_an_answer_that_would_promise_too_much_is_not_sent(
+async def test_an_answer_is_held_back_until_its_step_is_safe(
     store: UnsteadyStore, running: Running, api: BotApiServer
 ) -> None:
-    async def apologise(update: object, context: Context) -> None:
-        assert isinstance(context.error, StoreUnavailable)
+    async def wait_a_moment(update: object, context: Context) -> None:
         if isinstance(update, Update) and update.message is not None:
-            await update.message.reply_text("sorry")
+            assert isinstance(context.error, CommitPending)
+            await update.message.reply_text("one moment")
 
     def set_up(application: AnyApplication) -> None:
         conversation(application)
-        application.add_error_handler(apologise)
+        application.add_error_handler(wait_a_moment)
+
+    stored: list[object] = []
+
+    @api.on_call
+    async def look(call: Call) -> None:
+        if call.method == "sendMessage":
+            stored.append(await SessionPersistence(store).get_conversations("greeting"))
 
     user = api.user(1)
     async with running(SessionPersistence(store, update_interval=1000), set_up, SessionApplication):
         store.down = True
-        await user.send("/start").expects("sorry")
+        await user.send("/start").expects("one moment")
         store.down = False
-        await user.send("Ada").expects("hello Ada")
-    assert [entry.text for entry in user.transcript if entry.who == "bot"] == ["sorry", "hello Ada"]
+        await user.expects("name?").send("Ada").expects("hello Ada")
+    assert stored == [{}, {(1, 1): "name"}, {}]
+
+
+async def test_answers_held_back_do_not_hold_up_the_end(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    user = api.user(1)
+    persistence = SessionPersistence(store, update_interval=1000)
+    async with running(persistence, conversation, SessionApplication) as application:
+        store.down = True
+        await user.send("/start")
+        await store.failed.wait()
+        await application.stop()
+        store.down = False
+        await application.start()
+    assert [entry for entry in user.transcript if entry.who == "bot"] == []
+    assert await SessionPersistence(store).get_conversations("greeting") == {(1, 1): "name"}
+
+
+async def test_an_answer_that_fails_stops_no_other(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    errors: list[BaseException | None] = []
+
+    async def answer(update: Update, _: Context) -> None:
+        assert update.message is not None
+        on_commit(update.message.reply_text, "")
+        on_commit(update.message.reply_text, "after all")
+
+    async def note(_: object, context: Context) -> None:
+        errors.append(context.error)
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(CommandHandler("answer", answer))
+        application.add_error_handler(note)
+
+    async with running(SessionPersistence(store), set_up, SessionApplication):
+        await api.user(1).send("/answer").expects("after all")
+    assert [type(error) for error in errors] == [BadRequest]
 
 
 async def test_a_failed_handler_keeps_no_promise(
@@ -239,6 +285,124 @@ async def test_a_value_that_cannot_be_kept_is_reported_with_its_path(
     assert await SessionPersistence(store).get_user_data() == {2: {"n": 1}}
 
 
+class Uncopyable:
+    """What ``copy.deepcopy`` refuses, as it does a lock or a connection."""
+
+    def __deepcopy__(self, memo: object) -> object:
+        raise TypeError("cannot be copied")
+
+
+@pytest.mark.parametrize("where", ["user_data", "bot_data"])
+async def test_a_value_that_cannot_be_copied_costs_nobody_else_anything(
+    store: UnsteadyStore, running: Running, api: BotApiServer, where: str
+) -> None:
+    errors: list[BaseException | None] = []
+
+    async def keep(update: Update, context: Context) -> None:
+        getattr(context, where)["it"] = Uncopyable()
+
+    async def note(_: object, context: Context) -> None:
+        errors.append(context.error)
+
+    def set_up(application: AnyApplication) -> None:
+        add_counter(application)
+        application.add_handler(CommandHandler("keep", keep))
+        application.add_error_handler(note)
+
+    users = [api.user(number) for number in range(1, 11)]
+    persistence = SessionPersistence(store, update_interval=0.01)
+    async with running(persistence, set_up, SessionApplication, lambda b: b.concurrent_updates(8)):
+        await api.user(99).send("/keep")
+        for user in users:
+            await user.send("/count").expects("1")
+    assert await SessionPersistence(store).get_user_data() == {user.id: {"n": 1} for user in users}
+    assert errors
+    assert all(isinstance(error, UnsupportedType) for error in errors)
+
+
+async def test_data_dropped_and_filled_again_in_one_update_are_kept(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    async def restart(update: Update, context: Context) -> None:
+        assert update.message is not None
+        context.application.drop_user_data(1)
+        context.application.drop_chat_data(1)
+        context.application.user_data[1]["language"] = "de"
+        on_commit(update.message.reply_text, "saved")
+
+    async def leave(update: Update, context: Context) -> None:
+        assert update.message is not None
+        context.application.drop_user_data(1)
+        on_commit(update.message.reply_text, "left")
+
+    def set_up(application: AnyApplication) -> None:
+        add_counter(application)
+        application.add_handler(CommandHandler("restart", restart))
+        application.add_handler(CommandHandler("leave", leave))
+
+    user = api.user(1)
+    async with running(SessionPersistence(store), set_up, SessionApplication):
+        await user.send("/count").expects("1").send("/restart").expects("saved")
+        assert await SessionPersistence(store).get_user_data() == {1: {"language": "de"}}
+        assert await SessionPersistence(store).get_chat_data() == {}
+        await user.send("/leave").expects("left")
+        assert await SessionPersistence(store).get_user_data() == {}
+
+
+async def test_the_buttons_of_an_answer_are_safe_too(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    async def offer(update: Update, _: Context) -> None:
+        assert update.message is not None
+        button = InlineKeyboardButton("take", callback_data=("item", 5))
+        on_commit(update.message.reply_text, "offer", reply_markup=InlineKeyboardMarkup([[button]]))
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(CommandHandler("offer", offer))
+        add_counter(application)
+
+    def configure(builder: Any) -> Any:
+        return builder.arbitrary_callback_data(True)
+
+    persistence = SessionPersistence(store, update_interval=1000)
+    async with running(persistence, set_up, SessionApplication, configure):
+        await api.user(1).send("/offer").expects("offer").send("/count").expects("1")
+        stored = await SessionPersistence(store).get_callback_data()
+    assert stored is not None
+    assert [list(buttons.values()) for _, _, buttons in stored[0]] == [[("item", 5)]]
+
+
+async def test_the_state_of_a_handler_that_still_runs_is_kept_when_it_ends(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    leave = asyncio.Event()
+
+    async def start(update: Update, _: Context) -> str:
+        assert update.message is not None
+        await update.message.reply_text("one moment")
+        await leave.wait()
+        return "next"
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(
+            ConversationHandler(
+                entry_points=[CommandHandler("start", start, block=False)],
+                states={"next": []},
+                fallbacks=[],
+                name="slow",
+                persistent=True,
+            )
+        )
+        application.add_handler(CommandHandler("count", count), group=1)
+
+    user = api.user(1)
+    async with running(SessionPersistence(store), set_up, SessionApplication):
+        await user.send("/start").expects("one moment").send("/count").expects("1")
+        assert await SessionPersistence(store).get_conversations("slow") == {}
+        leave.set()
+    assert await SessionPersistence(store).get_conversations("slow") == {(1, 1): "next"}
+
+
 async def test_on_commit_in_a_handler_that_outlives_its_update_is_refused(
     store: UnsteadyStore, running: Running, api: BotApiServer
 ) -> None:
@@ -264,6 +428,34 @@ async def test_on_commit_in_a_handler_that_outlives_its_update_is_refused(
         await user.send("/late").send("/count").expects("1")
         committed.set()
         assert "block=False" in (await user.reply()).text
+
+
+async def test_on_commit_in_a_task_of_a_handler_is_refused_though_the_update_is_open(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    refused = asyncio.Event()
+
+    async def quick(update: Update, _: Context) -> None:
+        assert update.message is not None
+        on_commit(update.message.reply_text, "never")
+
+    async def wait(update: Update, _: Context) -> None:
+        assert update.message is not None
+        await refused.wait()
+        on_commit(update.message.reply_text, "in order")
+
+    async def note(_: object, context: Context) -> None:
+        assert isinstance(context.error, ConfigurationError)
+        refused.set()
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(CommandHandler("quick", quick, block=False))
+        application.add_handler(CommandHandler("quick", wait), group=1)
+        application.add_error_handler(note)
+
+    user = api.user(1)
+    async with running(SessionPersistence(store), set_up, SessionApplication):
+        await user.send("/quick").expects("in order")
 
 
 def test_on_commit_outside_of_a_handler_is_refused() -> None:

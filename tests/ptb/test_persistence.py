@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from telegram.ext import ContextTypes, ConversationHandler, PersistenceInput
 
-from sessionkit.codec import MsgpackCodec
-from sessionkit.errors import ConfigurationError, CorruptRecord, InvalidKey, StoreUnavailable, UnsupportedType
+from sessionkit.codec import Limits, MsgpackCodec
+from sessionkit.errors import (
+    ConfigurationError,
+    CorruptRecord,
+    InvalidKey,
+    RecordTooLarge,
+    StoreUnavailable,
+    UnsupportedType,
+)
 from sessionkit.ptb import SessionPersistence
+from sessionkit.registry import open_store
+from sessionkit.service import SessionService
+from sessionkit.store import MAX_VALUE_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sessionkit.testing.servers import RedisServer
     from tests.ptb.conftest import UnsteadyStore
 
 DATA = {"n": 1, 2: ("a", None), "amount": Decimal("1.50"), "nested": {"list": [1, {"deep": {3}}]}}
@@ -267,7 +278,7 @@ async def test_a_record_that_cannot_be_read_is_kept_and_stops_no_other(
     await store.put("telegram_bot:user_data:7", b"damaged")
     await persistence.update_user_data(8, {"n": 2})
     assert await again.get_user_data() == {8: {"n": 2}}
-    assert "record not readable, kept" in caplog.text
+    assert "telegram_bot:user_data:7 is not readable and is kept" in caplog.text
     with pytest.raises(CorruptRecord, match="not overwritten"):
         await again.update_user_data(7, {"n": 1})
     record = await store.get("telegram_bot:user_data:7")
@@ -276,6 +287,39 @@ async def test_a_record_that_cannot_be_read_is_kept_and_stops_no_other(
     await again.drop_user_data(7)
     await again.update_user_data(7, {"n": 1})
     assert await persistence.get_user_data() == {7: {"n": 1}, 8: {"n": 2}}
+
+
+async def test_a_key_that_holds_no_record_stops_no_other(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.command("SET", "telegram_bot:user_data:5", '{"a": 1}')
+    redis_server.command("SET", "telegram_bot:bot_data:all", '{"a": 1}')
+    redis_server.command("RPUSH", "telegram_bot:conversation:depot:1", "x")
+    async with open_store(redis_server.url()) as store:
+        persistence = SessionPersistence(store)
+        await persistence.update_user_data(7, {"n": 1})
+        assert await persistence.get_user_data() == {7: {"n": 1}}
+        assert await persistence.get_bot_data() == {}
+        assert await persistence.get_conversations("depot") == {}
+        await persistence.update_bot_data({})
+        await persistence.commit(user_id=7)
+        with pytest.raises(CorruptRecord):
+            await persistence.update_user_data(5, {"n": 1})
+    for key in ("user_data:5", "bot_data:all", "conversation:depot:1"):
+        assert f"record telegram_bot:{key} is not readable and is kept" in caplog.text
+    assert redis_server.command("GET", "telegram_bot:user_data:5") == b'{"a": 1}'
+
+
+async def test_a_value_the_store_is_too_small_for_stops_no_other(again: SessionPersistence) -> None:
+    persistence = SessionPersistence(again._opened(), codec=MsgpackCodec(limits=Limits(stored_bytes=10**8)))
+    refused, kept = await asyncio.gather(
+        persistence.update_user_data(7, {"large": bytes(MAX_VALUE_BYTES)}),
+        persistence.update_user_data(8, {"n": 2}),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, RecordTooLarge)
+    assert kept is None
+    assert await again.get_user_data() == {8: {"n": 2}}
 
 
 async def test_keys_of_somebody_else_under_our_prefix_are_passed_over(
@@ -349,13 +393,34 @@ async def test_flush_waits_for_a_store_that_comes_back(
     assert await again.get_user_data() == {7: {"n": 1}}
 
 
-def test_bad_arguments_are_refused_at_once() -> None:
+def test_bad_arguments_are_refused_at_once(store: UnsteadyStore) -> None:
+    with pytest.raises(ConfigurationError, match="does not know prefix"):
+        SessionPersistence(store, prefix="shop:")
     with pytest.raises(ConfigurationError, match="no driver"):
         SessionPersistence("nothing://")
     with pytest.raises(ConfigurationError, match="unknown parameter 'colour'"):
         SessionPersistence("memory://", colour="red")
     with pytest.raises(InvalidKey):
         SessionPersistence("memory://", key_prefix="a*")
+
+
+async def test_the_prefix_is_a_setting(monkeypatch: pytest.MonkeyPatch, store: UnsteadyStore) -> None:
+    monkeypatch.setenv("SESSIONKIT_PREFIX", "shop:")
+    await SessionPersistence(store).update_bot_data({"a": 1})
+    await SessionService(store).create_session(7)
+    assert {key async for key in store.scan("")} == {"shop:bot_data:all", "shop:session:7"}
+
+
+async def test_a_failure_that_lasts_is_not_tried_for_ever(
+    persistence: SessionPersistence, store: UnsteadyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.lasting = True
+    with pytest.raises(StoreUnavailable):
+        await persistence.update_user_data(7, {"n": 1})
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreUnavailable):
+            await persistence.flush()
+    assert "trying again" not in caplog.text
 
 
 def test_ptb_options_are_passed_on() -> None:
