@@ -20,7 +20,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from telegram import ReplyKeyboardMarkup, ReplyKeyboardRemove, Update
-from telegram.error import TelegramError
+from telegram.error import InvalidToken, TelegramError
 from telegram.ext import (
     ApplicationBuilder,
     CommandHandler,
@@ -30,13 +30,15 @@ from telegram.ext import (
     filters,
 )
 
-from sessionkit import SessionExpired, SessionKitError, SessionService, Settings, open_store
+from sessionkit import CommitPending, SessionExpired, SessionKitError, SessionService, Settings, open_store
 from sessionkit.ptb import SessionApplication, SessionPersistence, on_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from telegram.ext import Application
+
+    from sessionkit import Session
 
 T = TypeVar("T")
 
@@ -137,9 +139,7 @@ class DepotBot:
     @in_session
     async def confirm(self, update: Update, context: ContextTypes.DEFAULT_TYPE) -> int:
         """Book the deposit and end the session."""
-        session = await self.sessions.get_session(user_id(update))
-        if session is None:
-            raise SessionExpired
+        session = await self.open_session(update)
         assert context.user_data is not None
         deposits = context.user_data.setdefault("deposits", [])
         deposits.append({"audio": session["audio"], "amount": session["amount"]})
@@ -157,10 +157,15 @@ class DepotBot:
     @in_session
     async def remind(self, update: Update, _context: ContextTypes.DEFAULT_TYPE) -> None:
         """Say what the bot waits for."""
+        session = await self.open_session(update)
+        reply(update, ASK[session.state])
+
+    async def open_session(self, update: Update) -> Session:
+        """Return the sender's session."""
         session = await self.sessions.get_session(user_id(update))
         if session is None:
-            raise SessionExpired
-        reply(update, ASK[session.state])
+            raise SessionExpired("the deposit timed out")
+        return session
 
     async def explain(self, update: Update, _context: ContextTypes.DEFAULT_TYPE) -> None:
         """Outside of any deposit: say how to start one."""
@@ -168,10 +173,15 @@ class DepotBot:
 
 
 async def report(update: object, context: ContextTypes.DEFAULT_TYPE) -> None:
-    """Log what went wrong, and tell the user that their last message did not count."""
-    logger.error("an update failed", exc_info=context.error)
-    if isinstance(update, Update) and update.effective_message is not None:
-        await update.effective_message.reply_text("That did not work; please send it again in a moment.")
+    """Log what went wrong, and tell the user whether their last message counts."""
+    logger.error("an update failed: %s", context.error)
+    if not isinstance(update, Update) or update.effective_message is None:
+        return
+    if isinstance(context.error, CommitPending):
+        text = "Noted. I will answer as soon as my storage is back; do not send it again."
+    else:
+        text = "That did not work; please send it again in a moment."
+    await update.effective_message.reply_text(text)
 
 
 def reply(update: Update, text: str, **options: Any) -> None:
@@ -196,9 +206,10 @@ def parse_amount(text: str) -> Decimal | None:
     return amount if amount.is_finite() and 0 < amount <= MOST else None
 
 
-def build(token: str, settings: Settings) -> Application[Any, Any, Any, Any, Any, Any]:
+def build(token: str) -> Application[Any, Any, Any, Any, Any, Any]:
     """Return the bot, ready to run."""
     store = open_store()
+    sessions = SessionService(store, idle_timeout=Settings.load().idle_timeout)
 
     async def close_store(_application: object) -> None:
         await store.aclose()
@@ -207,13 +218,13 @@ def build(token: str, settings: Settings) -> Application[Any, Any, Any, Any, Any
         ApplicationBuilder()
         .application_class(SessionApplication)
         .token(token)
-        .persistence(SessionPersistence(store, key_prefix=settings.prefix))
+        .persistence(SessionPersistence(store))
         .post_shutdown(close_store)
     )
     if base_url := os.environ.get("TELEGRAM_BASE_URL"):  # a Bot API server of your own
         builder = builder.base_url(f"{base_url}/bot").base_file_url(f"{base_url}/file/bot")
     application = builder.build()
-    bot = DepotBot(SessionService(store, idle_timeout=settings.idle_timeout, prefix=settings.prefix))
+    bot = DepotBot(sessions)
     application.add_handler(bot.conversation())
     application.add_handler(MessageHandler(filters.ChatType.PRIVATE, bot.explain))
     application.add_error_handler(report)
@@ -223,12 +234,18 @@ def build(token: str, settings: Settings) -> Application[Any, Any, Any, Any, Any
 def main() -> None:
     """Run the bot until it is told to stop."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Its errors come to `report`, or to the last lines here; its own log has the token in a traceback.
+    logging.getLogger("telegram.ext").setLevel(logging.CRITICAL)
     token = os.environ.get("TELEGRAM_BOT_TOKEN")
     if not token:
         sys.exit("depot_bot: set TELEGRAM_BOT_TOKEN to the token that @BotFather gave you")
     try:
-        build(token, Settings.load()).run_polling(allowed_updates=["message"])
-    except (SessionKitError, TelegramError) as error:
+        build(token).run_polling(allowed_updates=["message"])
+    except InvalidToken:
+        sys.exit("depot_bot: Telegram refused the token in TELEGRAM_BOT_TOKEN")
+    except TelegramError as error:
+        sys.exit(f"depot_bot: Telegram cannot be asked: {error}")
+    except SessionKitError as error:
         sys.exit(f"depot_bot: {error}")
 
 

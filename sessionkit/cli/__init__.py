@@ -1,5 +1,14 @@
 """The ``sessionkit`` command."""
 
-from sessionkit.cli.main import main
+import sys
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command, or say what it needs."""
+    try:
+        from sessionkit.cli.main import run
+    except ModuleNotFoundError as error:
+        sys.exit(f"sessionkit: {error.name!r} is missing: pip install 'sessionkit[cli]'")
+    run()

@@ -35,12 +35,12 @@ class BotProcess:
 
     Args:
         settings: Its environment variables, beside the inherited ones.
-        folder: Its working directory; its output goes to ``bot.log`` there.
+        log: The file its output goes to. Its working directory is that of this process.
     """
 
-    def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, settings: Mapping[str, str], log: Path) -> None:
         self._settings = settings
-        self._folder = folder
+        self._log = log
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -51,11 +51,10 @@ class BotProcess:
 
     async def start(self) -> None:
         """Start it; it answers as soon as it has loaded."""
-        with (self._folder / "bot.log").open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 str(example_bot()),
-                cwd=self._folder,
                 env={**os.environ, **self._settings},
                 stdout=log,
                 stderr=log,
@@ -75,10 +74,9 @@ class BotProcess:
         except TimeoutError:
             await self.kill()
 
-    def log(self) -> str:
+    def output(self) -> str:
         """Return the end of what it printed."""
-        path = self._folder / "bot.log"
-        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+        return self._log.read_text(errors="replace")[-4000:] if self._log.exists() else ""
 
     async def _end(self, how: signal.Signals) -> int:
         assert self._process is not None

@@ -60,8 +60,9 @@ async def run_demo(url: str | None) -> bool:
                         "TELEGRAM_BASE_URL": api.base_url.removesuffix("/bot"),
                         "SESSIONKIT_URL": target,
                         "SESSIONKIT_PREFIX": prefix,
+                        "SESSIONKIT_IDLE_TIMEOUT": "300",
                     },
-                    folder,
+                    folder / "bot.log",
                 )
                 try:
                     return await Demo(store, prefix, bot, api.user(USER_ID, first_name="Ada")).play()
@@ -95,7 +96,7 @@ class Demo:
             await self._play()
         except (StepFailed, ScriptError) as failure:
             self._console.print(f"[bold red]✗ {escape(str(failure))}[/]")
-            self._console.print(escape(self._bot.log()) or "(the bot printed nothing)", style="dim")
+            self._console.print(escape(self._bot.output()) or "(the bot printed nothing)", style="dim")
             return False
         self._console.print("[bold green]✓ the bot lost its process and nothing else[/]")
         return True

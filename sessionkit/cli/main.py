@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sessionkit.cli.demo import run_demo
-from sessionkit.cli.show import check_store, show_record
+from sessionkit.cli.look import list_keys, ping_store, show_record
 from sessionkit.errors import SessionKitError
 
 app = typer.Typer(
@@ -33,8 +32,22 @@ def demo(
     ] = None,
 ) -> None:
     """Watch a bot be killed in the middle of a conversation, and carry on."""
+    # Here, as it needs a bot and a web server that the other commands do without.
+    from sessionkit.cli.demo import run_demo
+
     if not asyncio.run(run_demo(url)):
         raise typer.Exit(1)
+
+
+@app.command("ls")
+def ls(
+    prefix: Annotated[
+        str, typer.Argument(help="What the keys start with, such as telegram_bot:session:.")
+    ] = "",
+    url: StoreOption = None,
+) -> None:
+    """Print the keys of the records."""
+    asyncio.run(list_keys(prefix, url))
 
 
 @app.command()
@@ -50,10 +63,10 @@ def show(
 @app.command()
 def ping(url: StoreOption = None) -> None:
     """Say whether the store answers, and how fast."""
-    asyncio.run(check_store(url))
+    asyncio.run(ping_store(url))
 
 
-def main() -> None:
+def run() -> None:
     """Run the command; an error of sessionkit is one line on standard error and exit status 1."""
     try:
         app()

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.main import get_command
 
+from sessionkit.cli import main
 from sessionkit.cli.main import app
 from sessionkit.codec import MsgpackCodec
 from sessionkit.registry import open_store
+from sessionkit.testing.servers import RedisServer
 
 if TYPE_CHECKING:
-    from sessionkit.testing.servers import RedisServer
+    from sessionkit.testing.servers import ServerBinary
 
 if TYPE_CHECKING:
     import typer
@@ -61,11 +63,18 @@ async def test_demo_on_redis(tmp_path: Path, redis_server: RedisServer) -> None:
         assert [key async for key in store.scan("")] == []
 
 
-def test_demo_fails_when_a_step_does_not_come_true(tmp_path: Path) -> None:
-    """With sessions that end at once, the bot forgets; the demo must notice and say so."""
-    done = run(tmp_path, "demo", SESSIONKIT_IDLE_TIMEOUT="0.001")
+def test_demo_takes_a_path_from_where_the_user_is(tmp_path: Path) -> None:
+    check_demo(run(tmp_path, "demo", "--url", "sqlite:///bot.db"))
+    assert (tmp_path / "bot.db").is_file()
+
+
+def test_demo_fails_when_a_step_does_not_come_true(tmp_path: Path, server_binary: ServerBinary) -> None:
+    """The server answers, and has no room for a session: the demo must notice and say so."""
+    with RedisServer(server_binary, config={"maxmemory": "1", "maxmemory-policy": "noeviction"}) as server:
+        done = run(tmp_path, "demo", "--url", server.url())
     assert done.returncode == 1
     assert "✗" in done.stdout
+    assert "out of memory" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -98,9 +107,23 @@ async def test_show_prints_the_decoded_value(tmp_path: Path) -> None:
     done = run(tmp_path, "show", "telegram_bot:user_data:8", "--url", url)
     assert (done.returncode, done.stdout) == (1, "")
     assert "no record" in done.stderr
+    assert "sessionkit ls" in done.stderr
+    done = run(tmp_path, "ls", "telegram_bot:", "--url", url)
+    assert (done.returncode, done.stdout) == (0, "telegram_bot:user_data:7\n")
+    done = run(tmp_path, "ls", "--url", url)
+    assert done.stdout == "damaged\ntelegram_bot:user_data:7\n"
     done = run(tmp_path, "show", "damaged", "--url", url)
     assert done.returncode == 1
-    assert done.stderr.startswith("sessionkit: ")
+    assert done.stderr.startswith("sessionkit: damaged: ")
+
+
+def test_without_its_libraries_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "sessionkit.cli.main", raising=False)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    with pytest.raises(SystemExit, match=r"sessionkit: 'typer' is missing: pip install 'sessionkit\[cli\]'"):
+        main()
 
 
 def test_ping_reads_the_settings(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ async def bot(api: BotApiServer, durable_url: str, tmp_path: Path) -> AsyncItera
             "TELEGRAM_BASE_URL": api.base_url.removesuffix("/bot"),
             "SESSIONKIT_URL": durable_url,
         },
-        tmp_path,
+        tmp_path / "bot.log",
     )
     yield bot
     await bot.stop()
