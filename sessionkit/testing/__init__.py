@@ -4,6 +4,7 @@
 real Redis servers; the names below are imported when they are first asked for, as the kit needs pytest.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -13,17 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ManualClock", "SessionStoreConformance"]
 
-_HOMES = {
-    "ManualClock": "sessionkit.testing.clock",
-    "SessionStoreConformance": "sessionkit.testing.conformance",
-}
+_KIT = "sessionkit.testing.conformance"
+_HOMES = {"ManualClock": "sessionkit.testing.clock", "SessionStoreConformance": _KIT}
 
 
 def __getattr__(name: str) -> object:
-    if name == "SessionStoreConformance":
-        import pytest
-
-        pytest.register_assert_rewrite("sessionkit.testing.conformance")
     if name in _HOMES:
+        if _HOMES[name] == _KIT and _KIT not in sys.modules:
+            import pytest
+
+            # Before it is imported: a failing test of the kit then shows the values it compared.
+            pytest.register_assert_rewrite(_KIT)
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
