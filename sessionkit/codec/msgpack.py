@@ -39,7 +39,7 @@ class MsgpackCodec:
         ConfigurationError: The schema is no such number.
     """
 
-    def __init__(self, *, limits: Limits = Limits(), schema: int = 1) -> None:  # noqa: B008 -- it is frozen
+    def __init__(self, *, limits: Limits = Limits(), schema: int = 1) -> None:
         if type(schema) is not int or not 1 <= schema <= MAX_SCHEMA:
             raise ConfigurationError(
                 f"a schema version is a whole number from 1 to {MAX_SCHEMA}, not {schema!r}"

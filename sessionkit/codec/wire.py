@@ -27,8 +27,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["LEAF_CODES", "MARK_CODES", "SCALARS", "Leaf", "Mark"]
-
 
 class Mark(IntEnum):
     """What a marked array stands for."""

@@ -17,7 +17,7 @@ from sessionkit.errors import (
     RecordTooLarge,
     SessionKitError,
 )
-from sessionkit.keys import KeySpace
+from sessionkit.ptb.data_keys import DataKeys
 from sessionkit.ptb.writes import WriteBuffer
 from sessionkit.registry import open_store
 from sessionkit.settings import Settings
@@ -27,18 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from sessionkit.codec import Codec
-    from sessionkit.keys import KeyPart
+    from sessionkit.keys import KeyPart, KeySpace
+    from sessionkit.ptb.data_keys import ConversationKey
     from sessionkit.ptb.private import Changes
     from sessionkit.store import Record
 
 logger = logging.getLogger("sessionkit.ptb")
 
-ConversationKey: TypeAlias = tuple[int | str, ...]
 CallbackData: TypeAlias = tuple[list[tuple[str, float, dict[str, Any]]], dict[str, str]]
 
 DEFAULT_UPDATE_INTERVAL: Final = 1.0
 _PATIENCE: Final = 10.0
-_WHOLE: Final = "all"
 
 
 class SessionPersistence(BasePersistence[Any, Any, Any]):
@@ -88,70 +87,65 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             )
         if key_prefix is None:
             key_prefix = Settings.load().prefix
-        self._prefix = key_prefix
         self._given = store
         self._options = options
         self._store: SessionStore | None = self._open()
         self._codec = codec if codec is not None else MsgpackCodec()
-        self._users = KeySpace("user_data", key_prefix)
-        self._chats = KeySpace("chat_data", key_prefix)
-        self._bot = KeySpace("bot_data", key_prefix)
-        self._callbacks = KeySpace("callback_data", key_prefix)
-        self._conversations = KeySpace("conversation", key_prefix)
+        self._keys = DataKeys(key_prefix)
         self._writes = WriteBuffer(self._opened)
         self._unreadable: dict[str, CodecError] = {}
         self._refused: dict[str, CodecError] = {}
 
     async def get_user_data(self) -> dict[int, Any]:
         """Return every user's data."""
-        return await self._load_by_id(self._users)
+        return await self._load_by_id(self._keys.users)
 
     async def get_chat_data(self) -> dict[int, Any]:
         """Return every chat's data."""
-        return await self._load_by_id(self._chats)
+        return await self._load_by_id(self._keys.chats)
 
     async def get_bot_data(self) -> Any:
         """Return the bot's data, or what the context types make where there is none."""
-        data = await self._load_one(self._bot.key(_WHOLE))
+        data = await self._load_one(self._keys.bot)
         return self.context_types.bot_data() if data is None else data
 
     async def get_callback_data(self) -> CallbackData | None:
         """Return the callback data, or None where there are none."""
-        data: CallbackData | None = await self._load_one(self._callbacks.key(_WHOLE))
+        data: CallbackData | None = await self._load_one(self._keys.callbacks)
         return data or None
 
     async def get_conversations(self, name: str) -> MutableMapping[ConversationKey, object]:
         """Return the states of the conversations of one handler."""
-        loaded = await self._load_all(self._conversations, f"{self._conversations.key(name)}:")
+        loaded = await self._load_all(self._keys.conversations, f"{self._keys.conversations.key(name)}:")
         return {parts[1:]: state for parts, state in loaded.items()}
 
     async def update_conversation(self, name: str, key: ConversationKey, new_state: object | None) -> None:
         """Keep a conversation's state; None ends it."""
-        await self._write(self._conversations.key(name, *key), new_state)
+        await self._write(self._keys.conversation(name, key), new_state)
 
     async def update_user_data(self, user_id: int, data: Any) -> None:
         """Keep a user's data."""
-        await self._write(self._users.key(user_id), data)
+        await self._write(self._keys.users.key(user_id), data)
 
     async def update_chat_data(self, chat_id: int, data: Any) -> None:
         """Keep a chat's data."""
-        await self._write(self._chats.key(chat_id), data)
+        await self._write(self._keys.chats.key(chat_id), data)
 
     async def update_bot_data(self, data: Any) -> None:
         """Keep the bot's data."""
-        await self._write(self._bot.key(_WHOLE), data)
+        await self._write(self._keys.bot, data)
 
     async def update_callback_data(self, data: CallbackData) -> None:
         """Keep the callback data."""
-        await self._write(self._callbacks.key(_WHOLE), data)
+        await self._write(self._keys.callbacks, data)
 
     async def drop_user_data(self, user_id: int) -> None:
         """Forget a user's data."""
-        await self._write(self._users.key(user_id), None)
+        await self._write(self._keys.users.key(user_id), None)
 
     async def drop_chat_data(self, chat_id: int) -> None:
         """Forget a chat's data."""
-        await self._write(self._chats.key(chat_id), None)
+        await self._write(self._keys.chats.key(chat_id), None)
 
     def hold(self, changes: Changes, bot_data: Any, callback_data: CallbackData | None) -> list[CodecError]:
         """Take what changed, as it is now, to be stored by the next ``commit``.
@@ -166,15 +160,15 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """
         values: dict[str, object | None] = {}
         if self.store_data.user_data:
-            values.update({self._users.key(number): data for number, data in changes.users.items()})
+            values.update({self._keys.users.key(number): data for number, data in changes.users.items()})
         if self.store_data.chat_data:
-            values.update({self._chats.key(number): data for number, data in changes.chats.items()})
+            values.update({self._keys.chats.key(number): data for number, data in changes.chats.items()})
         if self.store_data.bot_data:
-            values[self._bot.key(_WHOLE)] = bot_data
+            values[self._keys.bot] = bot_data
         if self.store_data.callback_data and callback_data is not None:
-            values[self._callbacks.key(_WHOLE)] = callback_data
+            values[self._keys.callbacks] = callback_data
         for (name, parts), state in changes.conversations.items():
-            values[self._conversations.key(name, *parts)] = state
+            values[self._keys.conversation(name, parts)] = state
         errors = []
         for key, value in values.items():
             try:
@@ -213,7 +207,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """
         await self._writes.send()
         for key, error in {**self._writes.failures(), **self._refused}.items():
-            if self._concerns(key, user_id, chat_id):
+            if self._keys.concerns(key, user_id, chat_id):
                 raise error
 
     async def settle(self) -> None:
@@ -268,20 +262,11 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             raise CorruptRecord(
                 f"{key!r} is not overwritten, as it was not readable: {self._unreadable[key]}"
             )
-        encoded = self._codec.encode(value, name=key.removeprefix(self._prefix).replace(":", "."))
+        encoded = self._codec.encode(value, name=self._keys.label(key))
         most = self._opened().capabilities.max_value_bytes
         if len(encoded) > most:
             raise RecordTooLarge(f"{key!r}: {len(encoded)} bytes, and the store takes at most {most}")
         return encoded
-
-    def _concerns(self, key: str, user_id: int | None, chat_id: int | None) -> bool:
-        if key.startswith(self._users.start):
-            return self._users.parts(key) == (user_id,)
-        if key.startswith(self._chats.start):
-            return self._chats.parts(key) == (chat_id,)
-        if key.startswith(self._conversations.start):
-            return not {user_id, chat_id}.isdisjoint(self._conversations.parts(key)[1:])
-        return True
 
     async def _load_by_id(self, space: KeySpace) -> dict[int, Any]:
         loaded = await self._load_all(space, space.start)

@@ -236,14 +236,14 @@ class RedisServer:
         mode = ["--sentinel"] if self._sentinel else []
         with self.log_path.open("ab") as log:
             try:
-                process = subprocess.Popen(  # noqa: S603
+                process = subprocess.Popen(  # noqa: S603 - a server that was found, no text of anybody's
                     [self.binary.path, self._conf, *mode],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     cwd=self.data_dir,
                     process_group=0,  # an interrupt from the keyboard is for the tests, not for their servers
-                    preexec_fn=_die_with_parent(),  # noqa: PLW1509
+                    preexec_fn=_die_with_parent(),  # noqa: PLW1509 - it calls one C function, and starts no thread
                 )
             except OSError as error:
                 raise ConfigurationError(f"{self.binary.path} does not run: {error.strerror}") from None
