@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from telegram import Update
@@ -16,6 +17,8 @@ from sessionkit.ptb.private import take_changes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+    from sessionkit.ptb.persistence import Held
 
     Answer = Callable[[], Awaitable[object]]
 
@@ -33,7 +36,12 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._held_back: set[asyncio.Task[None]] = set()
+        self._held_back: list[_Answers] = []
+        self._sender: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        if isinstance(self.persistence, SessionPersistence):
+            self.persistence.when_sent(self._wake.set)
+        self._reported: list[Exception] = []
 
     async def initialize(self) -> None:
         """Initialize as PTB does, but ask the store for a sign of life first.
@@ -52,25 +60,35 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         """
         with collecting() as commit:
             await super().process_update(update)
-            answers = commit.close()
+            callbacks = commit.close()
+        held = self._hold_changes()
+        answers = _Answers(update, callbacks, held.keys, *_whose(update))
         try:
-            await self._commit(update)
+            await self._session_persistence.commit(held.keys, user_id=answers.user, chat_id=answers.chat)
         except Exception as error:  # whatever it is, PTB's error handlers are told, as for a handler's
-            if answers and isinstance(error, StoreError) and error.temporary:
-                self._hold_back(update, answers)
+            if callbacks and _may_pass(error):
+                self._hold_back(answers)
                 error = CommitPending(f"answers are held back: {error}", applied=Applied.MAYBE)
             await self.process_error(update, error)
         else:
-            await self._send(update, answers)
+            if callbacks and any(map(answers.follows, self._held_back)):
+                self._hold_back(answers)
+            else:
+                await self._send(answers)
 
     async def update_persistence(self) -> None:
         """Have stored what has changed, as PTB asks for now and then, and at its end.
 
-        What fails goes to the error handlers: nothing is raised, or PTB would not come to its ``flush``.
+        What fails goes to the error handlers, once; nothing is raised, or PTB would not reach its ``flush``.
         """
-        await self._hold_changes()
+        errors: list[Exception] = [*self._hold_changes().errors]
         with suppress(SessionKitError):
             await self._session_persistence.commit()
+        failures = list(self._session_persistence.failures().values())
+        errors += [error for error in failures if error not in self._reported and error not in errors]
+        self._reported = failures
+        for error in errors:
+            await self.process_error(None, error)
 
     async def process_error(self, update: object, error: Exception, *args: Any, **kwargs: Any) -> bool:
         """Drop what the failed handler passed to ``on_commit``, then do as PTB does."""
@@ -82,49 +100,60 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
     async def stop(self) -> None:
         """Stop as PTB does; answers that are still held back are not sent."""
         await super().stop()
-        while self._held_back:
-            held_back = self._held_back.pop()
-            held_back.cancel()
-            await asyncio.wait([held_back])
+        self._held_back.clear()
+        sender = self._sender
+        if sender is not None:
+            sender.cancel()
+            await asyncio.wait([sender])
 
-    def _hold_back(self, update: object, answers: Sequence[Answer]) -> None:
-        async def send_later() -> None:
-            await self._session_persistence.settle()
-            try:
-                await self._commit(update)
-            except Exception as error:  # as in process_update
-                await self.process_error(update, error)
-            else:
-                await self._send(update, answers)
-
-        task = asyncio.get_running_loop().create_task(send_later())
-        self._held_back.add(task)
-        task.add_done_callback(self._held_back.discard)
-
-    async def _hold_changes(self) -> None:
-        cache = self.bot.callback_data_cache
-        errors = self._session_persistence.hold(
+    def _hold_changes(self) -> Held:
+        cache = getattr(self.bot, "callback_data_cache", None)
+        return self._session_persistence.hold(
             take_changes(self), self.bot_data, None if cache is None else cache.persistence_data
         )
-        for error in errors:
-            await self.process_error(None, error)
 
-    async def _commit(self, update: object) -> None:
-        await self._hold_changes()
-        user, chat = (
-            (update.effective_user, update.effective_chat) if isinstance(update, Update) else (None, None)
-        )
-        await self._session_persistence.commit(
-            user_id=None if user is None else user.id, chat_id=None if chat is None else chat.id
-        )
+    def _hold_back(self, answers: _Answers) -> None:
+        self._held_back.append(answers)
+        self._wake.set()
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._send_held_back())
 
-    async def _send(self, update: object, answers: Sequence[Answer]) -> None:
-        for answer in answers:
+    async def _send_held_back(self) -> None:
+        """Send what the store has acknowledged, in order for each user and chat, until nothing is left."""
+        try:
+            await self._send_while_held_back()
+        finally:
+            self._sender = None
+
+    async def _send_while_held_back(self) -> None:
+        while self._held_back:
+            self._wake.clear()
+            waiting: list[_Answers] = []
+            for answers in list(self._held_back):
+                if any(map(answers.follows, waiting)):
+                    waiting.append(answers)
+                    continue
+                try:
+                    self._session_persistence.check(answers.keys, user_id=answers.user, chat_id=answers.chat)
+                except SessionKitError as error:
+                    if _may_pass(error):
+                        waiting.append(answers)
+                        continue
+                    self._held_back.remove(answers)
+                    await self.process_error(answers.update, error)
+                else:
+                    await self._send(answers)
+                    self._held_back.remove(answers)
+            if self._held_back:
+                await self._wake.wait()
+
+    async def _send(self, answers: _Answers) -> None:
+        for callback in answers.callbacks:
             try:
-                await answer()
+                await callback()
             except Exception as error:  # one that fails must not keep back the others
-                await self.process_error(update, error)
-        if answers:
+                await self.process_error(answers.update, error)
+        if answers.callbacks:
             # They may have changed something themselves, such as the data behind the buttons they sent.
             await self.update_persistence()
 
@@ -135,3 +164,32 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                 "SessionApplication needs a SessionPersistence: ApplicationBuilder().persistence(…)"
             )
         return self.persistence
+
+
+@dataclass(eq=False)
+class _Answers:
+    """What one update's handlers passed to ``on_commit``, and what must be stored before it is called."""
+
+    update: object
+    callbacks: Sequence[Answer]
+    keys: Sequence[str]
+    user: int | None
+    chat: int | None
+
+    def follows(self, other: _Answers) -> bool:
+        """Whether the other's answers must be sent before these: they are for the same user or chat."""
+        return (self.user is not None and self.user == other.user) or (
+            self.chat is not None and self.chat == other.chat
+        )
+
+
+def _whose(update: object) -> tuple[int | None, int | None]:
+    """Return the ids of the update's user and chat."""
+    if not isinstance(update, Update):
+        return None, None
+    user, chat = update.effective_user, update.effective_chat
+    return None if user is None else user.id, None if chat is None else chat.id
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, StoreError) and error.temporary

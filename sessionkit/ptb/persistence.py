@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from telegram.ext import BasePersistence, ContextTypes, PersistenceInput
 
@@ -24,7 +25,7 @@ from sessionkit.settings import Settings
 from sessionkit.store import SessionStore, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, Iterable, MutableMapping
 
     from sessionkit.codec import Codec
     from sessionkit.keys import KeyPart, KeySpace
@@ -38,6 +39,18 @@ CallbackData: TypeAlias = tuple[list[tuple[str, float, dict[str, Any]]], dict[st
 
 DEFAULT_UPDATE_INTERVAL: Final = 1.0
 _PATIENCE: Final = 10.0
+
+
+class Held(NamedTuple):
+    """What ``hold`` took.
+
+    Attributes:
+        keys: The keys of all values.
+        errors: Why some cannot be stored, where that is new.
+    """
+
+    keys: list[str]
+    errors: list[Exception]
 
 
 class SessionPersistence(BasePersistence[Any, Any, Any]):
@@ -147,35 +160,45 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """Forget a chat's data."""
         await self._write(self._keys.chats.key(chat_id), None)
 
-    def hold(self, changes: Changes, bot_data: Any, callback_data: CallbackData | None) -> list[CodecError]:
+    def hold(self, changes: Changes, bot_data: Any, callback_data: CallbackData | None) -> Held:
         """Take what changed, as it is now, to be stored by the next ``commit``.
 
         Args:
             changes: What PTB has marked.
             bot_data: The bot's data.
             callback_data: The callback data, or None where they are not kept.
-
-        Returns:
-            The errors of the values that cannot be stored; the others are held.
         """
-        values: dict[str, object | None] = {}
+        values: list[tuple[Callable[[], str], object | None]] = []
         if self.store_data.user_data:
-            values.update({self._keys.users.key(number): data for number, data in changes.users.items()})
+            values += [
+                (partial(self._keys.users.key, number), data) for number, data in changes.users.items()
+            ]
         if self.store_data.chat_data:
-            values.update({self._keys.chats.key(number): data for number, data in changes.chats.items()})
+            values += [
+                (partial(self._keys.chats.key, number), data) for number, data in changes.chats.items()
+            ]
+        values += [
+            (partial(self._keys.conversation, name, parts), state)
+            for (name, parts), state in changes.conversations.items()
+        ]
         if self.store_data.bot_data:
-            values[self._keys.bot] = bot_data
+            values.append((lambda: self._keys.bot, bot_data))
         if self.store_data.callback_data and callback_data is not None:
-            values[self._keys.callbacks] = callback_data
-        for (name, parts), state in changes.conversations.items():
-            values[self._keys.conversation(name, parts)] = state
-        errors = []
-        for key, value in values.items():
+            values.append((lambda: self._keys.callbacks, callback_data))
+        held = Held([], [])
+        for make_key, value in values:
             try:
-                self._hold(key, value)
-            except CodecError as error:
-                errors.append(error)
-        return errors
+                key = make_key()
+                refused_before = key in self._refused
+                held.keys.append(key)
+                try:
+                    self._hold(key, value)
+                except CodecError:
+                    if not refused_before:
+                        raise
+            except Exception as error:  # one value, whatever is wrong with it, must not cost the others
+                held.errors.append(error)
+        return held
 
     async def refresh_user_data(self, user_id: int, user_data: Any) -> None:
         """Do nothing: this process's copy is the newest."""
@@ -194,26 +217,37 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """
         return await self._opened().ping()
 
-    async def commit(self, *, user_id: int | None = None, chat_id: int | None = None) -> None:
-        """Have stored what PTB has handed over, and make sure of what concerns one user and chat.
+    async def commit(
+        self, keys: Iterable[str] = (), *, user_id: int | None = None, chat_id: int | None = None
+    ) -> None:
+        """Have stored what is held, and make sure of what concerns one update.
 
         Args:
-            user_id: The user of an update, or None if it had none.
-            chat_id: The chat of an update, or None if it had none.
+            keys: What was held for it.
+            user_id: The user of the update, or None if it had none.
+            chat_id: The chat of the update, or None if it had none.
 
         Raises:
-            SessionKitError: Data of this user or chat, of one of their conversations, of the bot or of its
-                callbacks are not stored. What the store did not acknowledge is kept and tried again.
+            SessionKitError: Data under one of the keys, of this user or chat, of one of their conversations,
+                or of the bot are not stored. What the store did not acknowledge is kept and tried again.
         """
         await self._writes.send()
-        for key, error in {**self._writes.failures(), **self._refused}.items():
-            if self._keys.concerns(key, user_id, chat_id):
+        self.check(keys, user_id=user_id, chat_id=chat_id)
+
+    def check(self, keys: Iterable[str], *, user_id: int | None, chat_id: int | None) -> None:
+        """Raise what ``commit`` would, without asking the store again."""
+        own = set(keys)
+        for key, error in self.failures().items():
+            if key in own or self._keys.concerns(key, user_id, chat_id):
                 raise error
 
-    async def settle(self) -> None:
-        """Return when every value is stored that trying again can store, however long that takes."""
-        with suppress(SessionKitError):
-            await self._writes.flush()
+    def failures(self) -> dict[str, SessionKitError]:
+        """Return why each key's newest value is not stored, where an attempt has failed."""
+        return {**self._writes.failures(), **self._refused}
+
+    def when_sent(self, callback: Callable[[], object]) -> None:
+        """Have a callback called whenever values have been sent to the store, whatever became of them."""
+        self._writes.when_sent(callback)
 
     async def flush(self) -> None:
         """Have everything stored, trying for ten seconds; close the store if it was opened here.
@@ -302,6 +336,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     def _decode(self, key: str, record: Record) -> Any:
         self._writes.loaded(key, record.value)
+        self._unreadable.pop(key, None)
         try:
             return self._codec.decode(record.value)
         except CodecError as error:

@@ -51,7 +51,8 @@ def take_changes(application: Application[Any, Any, Any, Any, Any, Any]) -> Chan
 
 def _marked(data: Mapping[int, Any], updated: set[int], deleted: set[int]) -> dict[int, Any]:
     # What was dropped and is there again was filled since.
-    marked = {number: data.get(number) for number in (*updated, *deleted)}
+    marked = {number: data.get(number) for number in deleted}
+    marked.update({number: data[number] for number in updated - deleted})
     updated.clear()
     deleted.clear()
     return marked
@@ -64,10 +65,11 @@ def _states(
         for key, state in states.pop_accessed_write_items():
             reached = state
             if isinstance(state, PendingState):
-                if state.done():
+                if state.done() and not state.task.cancelled():
                     reached = state.resolve()
                 else:
-                    # Its handler still runs; until then the state before it is the best there is.
-                    states.mark_as_accessed(key)
+                    # Its handler still runs, or never ended: the state before it is the best there is.
+                    if not state.done():
+                        states.mark_as_accessed(key)
                     reached = state.old_state
             yield (name, key), None if reached is TrackingDict.DELETED else reached

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sessionkit.ptb")
 
-_DELETED: Final = b""
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 
@@ -42,6 +41,8 @@ class WriteBuffer:
         self._batches: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
         self._retry: asyncio.Task[None] | None = None
+        self._closing = False
+        self._when_sent: list[Callable[[], object]] = []
 
     def loaded(self, key: str, value: bytes) -> None:
         """Take note of what is stored, so that it is not written again unchanged."""
@@ -51,11 +52,11 @@ class WriteBuffer:
         """Whether a value of this key is stored or waiting to be."""
         if key in self._pending:
             return self._pending[key].value is not None
-        return self._stored.get(key, _DELETED) != _DELETED
+        return key in self._stored
 
     def hold(self, key: str, value: bytes | None) -> None:
         """Take a value to be stored, or None for a record to be deleted; an unchanged one costs nothing."""
-        if key in self._pending or self._stored.get(key) != _digest(value):
+        if value is None or key in self._pending or self._stored.get(key) != _digest(value):
             self._pending[key] = _Write(value)
 
     async def settle(self, key: str) -> None:
@@ -66,16 +67,20 @@ class WriteBuffer:
         Raises:
             SessionKitError: The store did not acknowledge it. The value is kept and tried again.
         """
-        write = self._pending.get(key)
-        if write is not None:
+        if key in self._pending:
             await self._batch()
-            if self._pending.get(key) is write and write.error is not None:
+            write = self._pending.get(key)
+            if write is not None and write.error is not None:
                 raise write.error
 
     async def send(self) -> None:
         """Send everything that is still pending; ``failures`` tells what came of it."""
         if self._pending:
             await self._batch()
+
+    def when_sent(self, callback: Callable[[], object]) -> None:
+        """Have a callback called after every batch, whatever became of it."""
+        self._when_sent.append(callback)
 
     def failures(self) -> dict[str, SessionKitError]:
         """Return the error of each value that was sent and not acknowledged."""
@@ -103,10 +108,13 @@ class WriteBuffer:
                     raise error
 
     async def aclose(self) -> None:
-        """Stop trying again."""
+        """Stop trying again, and wait for what is under way."""
+        self._closing = True
         if self._retry is not None:
             self._retry.cancel()
-            await asyncio.wait([self._retry])
+        for task in [*self._batches, *([self._retry] if self._retry is not None else [])]:
+            await asyncio.wait([task])
+        self._closing = False
 
     async def _batch(self) -> None:
         if self._next_batch is None:
@@ -121,17 +129,19 @@ class WriteBuffer:
         async with self._sending:
             self._next_batch = None
             await self._send(dict(self._pending))
+        for callback in self._when_sent:
+            callback()
         for key, error in self.failures().items():
-            if self._retry is None and _may_pass(error):
+            if self._retry is None and not self._closing and _may_pass(error):
                 logger.error("%s is not saved, trying again: %s", key, error, extra={"key": key})
                 self._retry = asyncio.create_task(self._try_again())
 
     async def _send(self, writes: Mapping[str, _Write]) -> None:
-        # Puts first: a process killed in between leaves a conversation that has ended but is still there, not
-        # one that is gone with what it gave.
+        # Puts first, and deletes only if some succeeded: a process killed in between leaves a conversation
+        # that has ended but is still there, not one that is gone with what it gave.
         puts = [Put(key, write.value) for key, write in writes.items() if write.value is not None]
+        results: Sequence[object] = []
         if puts:
-            results: Sequence[object]
             try:
                 results = await self._store().put_many(puts)
             except BatchFailed as failed:
@@ -141,11 +151,14 @@ class WriteBuffer:
             self._settle(writes, [put.key for put in puts], results)
         deletes = [key for key, write in writes.items() if write.value is None]
         if deletes:
-            outcome: SessionKitError | None = None
-            try:
-                await self._store().delete_many(deletes)
-            except SessionKitError as error:
-                outcome = error
+            failures = [result for result in results if isinstance(result, SessionKitError)]
+            stuck = puts and len(failures) == len(puts) and _may_pass(failures[0])
+            outcome = failures[0] if stuck else None
+            if outcome is None:
+                try:
+                    await self._store().delete_many(deletes)
+                except SessionKitError as error:
+                    outcome = error
             self._settle(writes, deletes, [outcome] * len(deletes))
 
     def _settle(self, writes: Mapping[str, _Write], keys: Sequence[str], results: Sequence[object]) -> None:
@@ -153,8 +166,13 @@ class WriteBuffer:
             write = writes[key]
             if isinstance(result, SessionKitError):
                 write.error = result
+                # A newer value that came while this one travelled is not stored either.
+                self._pending[key].error = result
                 continue
-            self._stored[key] = _digest(write.value)
+            if write.value is None:
+                self._stored.pop(key, None)
+            else:
+                self._stored[key] = _digest(write.value)
             # A newer value may have come while this one travelled; it stays pending.
             if self._pending.get(key) is write:
                 del self._pending[key]
@@ -184,5 +202,5 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, StoreError) and error.temporary
 
 
-def _digest(value: bytes | None) -> bytes:
-    return _DELETED if value is None else hashlib.blake2b(value, digest_size=16).digest()
+def _digest(value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=16).digest()

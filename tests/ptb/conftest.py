@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import pytest
 from telegram.ext import Application, ApplicationBuilder
 
-from sessionkit.errors import StoreUnavailable
+from sessionkit.errors import BatchFailed, StoreUnavailable
+from sessionkit.store import Receipt, new_version
 from sessionkit.testing.botapi import BotApiServer
 from sessionkit_memory import MemoryStore
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from sessionkit.ptb import SessionPersistence
-    from sessionkit.store import Put, Receipt
+    from sessionkit.store import Put
 
 AnyApplication: TypeAlias = "Application[Any, Any, Any, Any, Any, Any]"
 
@@ -29,6 +30,8 @@ class UnsteadyStore(MemoryStore):
         super().__init__()
         self.down = False
         self.lasting = False
+        self.refused = ""
+        self.meanwhile: Callable[[], object] = lambda: None
         self.batches: list[list[Put]] = []
         self.failed = asyncio.Event()
         self.saved = asyncio.Event()
@@ -37,6 +40,15 @@ class UnsteadyStore(MemoryStore):
         batch = list(puts)
         self._check_up()
         self.batches.append(batch)
+        if any(put.key == self.refused for put in batch):
+            await super().put_many([put for put in batch if put.key != self.refused])
+            self.failed.set()
+            raise BatchFailed(
+                [
+                    StoreUnavailable("refused for now") if put.key == self.refused else Receipt(new_version())
+                    for put in batch
+                ]
+            )
         receipts = await super().put_many(batch)
         self.saved.set()
         return receipts
@@ -53,6 +65,7 @@ class UnsteadyStore(MemoryStore):
         if self.lasting:
             raise StoreUnavailable("the unsteady store is down for good", temporary=False)
         if self.down:
+            self.meanwhile()
             self.failed.set()
             raise StoreUnavailable("the unsteady store is down")
 

@@ -196,6 +196,78 @@ async def test_an_answer_is_held_back_until_its_step_is_safe(
     assert stored == [{}, {(1, 1): "name"}, {}]
 
 
+async def test_answers_held_back_come_in_the_order_of_their_steps(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    async def step(update: Update, context: Context) -> None:
+        assert update.message is not None
+        assert context.user_data is not None
+        assert context.args is not None
+        context.user_data["step"] = context.args[0]
+        on_commit(update.message.reply_text, f"step {context.args[0]}")
+
+    noted = asyncio.Semaphore(0)
+
+    async def note(_: object, context: Context) -> None:
+        if isinstance(context.error, CommitPending):
+            noted.release()
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(CommandHandler("step", step))
+        application.add_error_handler(note)
+
+    users = [api.user(1), api.user(2, first_name="Bob")]
+    async with running(SessionPersistence(store, update_interval=1000), set_up, SessionApplication):
+        store.down = True
+        for number in range(5):
+            for user in users:
+                await user.send(f"/step {number}")
+                await noted.acquire()
+        store.down = False
+        for user in users:
+            await user.send("/step 5")
+        for user in users:
+            for number in range(6):
+                await user.expects(f"step {number}")
+    assert await SessionPersistence(store).get_user_data() == {1: {"step": "5"}, 2: {"step": "5"}}
+
+
+async def test_one_users_trouble_holds_back_no_others_answers(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    ann, bob = api.user(1), api.user(2, first_name="Bob")
+    async with running(SessionPersistence(store, update_interval=1000), conversation, SessionApplication):
+        store.refused = "telegram_bot:conversation:greeting:1:1"
+        await ann.send("/start")
+        await bob.send("/start").expects("name?").send("Bob").expects("hello Bob")
+        assert [entry for entry in ann.transcript if entry.who == "bot"] == []
+        store.refused = ""
+        await ann.expects("name?")
+
+
+async def test_a_change_of_somebody_elses_data_is_part_of_the_promise(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    async def give(update: Update, context: Context) -> None:
+        assert update.message is not None
+        context.application.user_data[5]["gift"] = True
+        context.application.mark_data_for_update_persistence(user_ids=5)
+        on_commit(update.message.reply_text, "given")
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(CommandHandler("give", give))
+
+    ann = api.user(1)
+    async with running(SessionPersistence(store, update_interval=1000), set_up, SessionApplication):
+        store.refused = "telegram_bot:user_data:5"
+        await ann.send("/give")
+        await store.failed.wait()
+        assert [entry for entry in ann.transcript if entry.who == "bot"] == []
+        store.refused = ""
+        await ann.expects("given")
+    assert await SessionPersistence(store).get_user_data() == {5: {"gift": True}}
+
+
 async def test_answers_held_back_do_not_hold_up_the_end(
     store: UnsteadyStore, running: Running, api: BotApiServer
 ) -> None:

@@ -242,6 +242,34 @@ async def test_commit_says_what_cannot_be_kept(persistence: SessionPersistence) 
     await persistence.commit(user_id=7)
 
 
+async def test_a_newer_value_does_not_hide_the_failure_of_the_one_that_travels(
+    persistence: SessionPersistence, store: UnsteadyStore
+) -> None:
+    first = asyncio.create_task(persistence.update_user_data(7, {"n": 1}))
+    store.down = True
+    store.meanwhile = lambda: persistence._writes.hold("telegram_bot:user_data:7", b"newer")
+    with pytest.raises(StoreUnavailable):
+        await first
+
+
+async def test_what_ends_stays_while_what_it_gives_cannot_be_stored(
+    persistence: SessionPersistence, again: SessionPersistence, store: UnsteadyStore
+) -> None:
+    await persistence.update_conversation("depot", (7, 7), "confirm")
+    store.refused = "telegram_bot:user_data:7"
+    results = await asyncio.gather(
+        persistence.update_conversation("depot", (7, 7), None),
+        persistence.update_user_data(7, {"deposit": 1}),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [StoreUnavailable, StoreUnavailable]
+    assert await again.get_conversations("depot") == {(7, 7): "confirm"}
+    store.refused = ""
+    await persistence.flush()
+    assert await again.get_conversations("depot") == {}
+    assert await again.get_user_data() == {7: {"deposit": 1}}
+
+
 async def test_a_cancelled_update_loses_nothing(
     persistence: SessionPersistence, again: SessionPersistence
 ) -> None:
