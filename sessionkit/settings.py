@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from dotenv import dotenv_values
@@ -65,8 +66,8 @@ class Settings(BaseSettings):
         """Read the settings.
 
         Raises:
-            ConfigurationError: A variable cannot be read, or one named ``SESSIONKIT_…`` is none of ours. The
-                message names it and does not quote its value.
+            ConfigurationError: A variable cannot be read, or one is named almost as one of ours. The message
+                names it and does not quote its value.
         """
         _check_names({_variable(name) for name in cls.model_fields if not name.startswith("redis_")})
         try:
@@ -113,9 +114,10 @@ def _check_names(known: Set[str]) -> None:
         named = {*os.environ, *dotenv_values(".env")}
     except UnicodeDecodeError:
         return  # reading the settings will say so
-    for name in sorted(named - known):
-        if name.startswith("SESSIONKIT_"):
-            raise ConfigurationError(f"{name} is no setting; known are {', '.join(sorted(known))}")
+    for name in sorted(named):
+        meant = get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+        if meant and name.upper() not in known:
+            raise ConfigurationError(f"{name} is no setting; did you mean {meant[0]}?")
 
 
 def _variable(location: str) -> str:

@@ -24,7 +24,7 @@ from sessionkit.keys import KeySpace
 from sessionkit.service.edits import editing
 from sessionkit.service.records import SessionRecord
 from sessionkit.settings import Settings
-from sessionkit.store import ABSENT, SessionStore, check_expiry, read_all
+from sessionkit.store import ABSENT, Absent, SessionStore, check_expiry, read_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -109,14 +109,17 @@ class SessionService:
             raise UnsupportedType(f"session {session_id!r}: data is a mapping, not {type(data).__name__}")
         record = SessionRecord(dict(data or {}), state, now, now, ends)
         value = record.encode(self._codec, session_id)
+        expires_in = self._expiry(now, ends)
         try:
-            await self._store.put(
-                key, value, expires_in=self._expiry(now, ends), if_version=None if replace else ABSENT
-            )
-        except VersionConflict:
-            raise SessionExists(
-                f"session {session_id!r} exists; end it first, or create it with replace=True"
-            ) from None
+            await self._store.put(key, value, expires_in=expires_in, if_version=None if replace else ABSENT)
+        except VersionConflict as conflict:
+            # A record past its session's lifetime is in nobody's way; looking at it removes it.
+            if isinstance(conflict.current, Absent) or await self.get_session(session_id, renew=False):
+                raise _exists(session_id) from None
+            try:
+                await self._store.put(key, value, expires_in=expires_in, if_version=ABSENT)
+            except VersionConflict:
+                raise _exists(session_id) from None
         logger.info("session created", extra=_facts(session_id, state))
         return record.session(session_id, renewed=now, idle_timeout=self._idle_timeout)
 
@@ -248,6 +251,8 @@ class SessionService:
         now = self._clock()
         if stored.ends is not None:
             if now >= stored.ends:
+                with suppress(VersionConflict):
+                    await self._store.delete(key, if_version=record.version)
                 return None
             if renew and self._expiry(now, stored.ends) != self._idle_timeout:
                 # The renewal reached past the end of the session's lifetime. A session that has taken its
@@ -315,6 +320,10 @@ def _seconds(timeout: float | timedelta | None) -> float | None:
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     check_expiry(seconds)
     return seconds
+
+
+def _exists(session_id: SessionId) -> SessionExists:
+    return SessionExists(f"session {session_id!r} exists; end it first, or create it with replace=True")
 
 
 def _expired(session_id: SessionId) -> SessionExpired:

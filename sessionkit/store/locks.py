@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
-from sessionkit.errors import Applied, ConfigurationError, LeaseLost, LockNotAcquired, StoreError
+from sessionkit.errors import (
+    Applied,
+    ConfigurationError,
+    LeaseLost,
+    LockNotAcquired,
+    StoreError,
+    StoreUnavailable,
+)
 from sessionkit.store.checks import check_key, milliseconds
 
 if TYPE_CHECKING:
@@ -77,6 +84,8 @@ class Locks:
         give_up = None if wait is None else loop.time() + wait
         token = secrets.token_hex(16)
         async with self._turn(key, give_up):
+            if self._closing:
+                raise StoreUnavailable(f"the store of the lock {key!r} is closed", temporary=False)
             try:
                 # Counted from before the request leaves: our lease must end no later than the backend's.
                 started, fence = await self._take(key, token, lease, give_up)
@@ -102,8 +111,9 @@ class Locks:
         while self._held:
             token, key = self._held.popitem()
             self._release(key, token, lease=0)
-        while self._releases:
-            await asyncio.wait(self._releases)
+        here = asyncio.get_running_loop()
+        while mine := [release for release in self._releases if release.get_loop() is here]:
+            await asyncio.wait(mine)
 
     @asynccontextmanager
     async def _turn(self, key: str, give_up: float | None) -> AsyncIterator[None]:

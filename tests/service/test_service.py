@@ -19,6 +19,7 @@ from sessionkit.errors import (
     NestedEdit,
     SessionExists,
     SessionExpired,
+    StoreUnavailable,
     UnsupportedType,
     VersionConflict,
 )
@@ -165,6 +166,26 @@ async def test_a_renewal_does_not_shorten_the_session_that_takes_its_place(clock
         clock.advance(290)
         assert await sessions.get_session(7) is not None
         clock.advance(250)
+        session = await sessions.get_session(7, renew=False)
+        assert session is not None
+        assert session["new"] is True
+
+
+async def test_a_record_that_outlived_its_session_is_in_nobodys_way(clock: ManualClock) -> None:
+    class Failing(MemoryStore):
+        """The cut of a renewal to the session's lifetime fails, as by a kill in between."""
+
+        async def touch(self, key: str, **options: Any) -> bool:
+            raise StoreUnavailable("down")
+
+    async with Failing(clock=clock) as store:
+        sessions = SessionService(store, lifetime=400, clock=clock)
+        await sessions.create_session(7)
+        clock.advance(290)
+        with pytest.raises(StoreUnavailable):
+            await sessions.get_session(7)
+        clock.advance(120)
+        await sessions.create_session(7, {"new": True})
         session = await sessions.get_session(7, renew=False)
         assert session is not None
         assert session["new"] is True
