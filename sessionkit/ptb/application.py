@@ -41,7 +41,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         self._wake = asyncio.Event()
         if isinstance(self.persistence, SessionPersistence):
             self.persistence.when_sent(self._wake.set)
-        self._reported: list[Exception] = []
+        self._reported: Sequence[Exception] = ()
 
     async def initialize(self) -> None:
         """Initialize as PTB does, but ask the store for a sign of life first.
