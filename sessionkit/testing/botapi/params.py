@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -159,8 +160,12 @@ def parse_json(text: str, what: str) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(constant)
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else refuse(digits)
+
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError):
         raise bad_request(f"can't parse {what}: it is not a valid JSON value") from None
 
