@@ -61,10 +61,10 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         with collecting() as commit:
             await super().process_update(update)
             callbacks = commit.close()
-        held = self._hold_changes()
-        answers = _Answers(update, callbacks, held.keys, *_whose(update))
+        answers = _Answers(update, callbacks, (), *_whose(update))
         try:
-            await self._session_persistence.commit(held.keys, user_id=answers.user, chat_id=answers.chat)
+            answers.keys = self._hold_changes().keys
+            await self._session_persistence.commit(answers.keys, user_id=answers.user, chat_id=answers.chat)
         except Exception as error:  # whatever it is, PTB's error handlers are told, as for a handler's
             if callbacks and _may_pass(error):
                 self._hold_back(answers)

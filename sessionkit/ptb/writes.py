@@ -57,7 +57,9 @@ class WriteBuffer:
     def hold(self, key: str, value: bytes | None) -> None:
         """Take a value to be stored, or None for a record to be deleted; an unchanged one costs nothing."""
         if value is None or key in self._pending or self._stored.get(key) != _digest(value):
-            self._pending[key] = _Write(value)
+            older = self._pending.get(key)
+            # What failed is not mended by a newer value that has not travelled yet.
+            self._pending[key] = _Write(value, None if older is None else older.error)
 
     async def settle(self, key: str) -> None:
         """Return when the store has acknowledged the value held for a key, or a newer one.
@@ -193,9 +195,9 @@ class _Write:
 
     __slots__ = ("error", "value")
 
-    def __init__(self, value: bytes | None) -> None:
+    def __init__(self, value: bytes | None, error: SessionKitError | None) -> None:
         self.value = value
-        self.error: SessionKitError | None = None
+        self.error = error
 
 
 def _may_pass(error: BaseException) -> bool:

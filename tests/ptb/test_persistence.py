@@ -252,6 +252,21 @@ async def test_a_newer_value_does_not_hide_the_failure_of_the_one_that_travels(
         await first
 
 
+async def test_a_newer_value_that_waits_does_not_hide_that_the_last_one_failed(
+    persistence: SessionPersistence, store: UnsteadyStore
+) -> None:
+    key = "telegram_bot:user_data:7"
+    store.down = True
+    with pytest.raises(StoreUnavailable):
+        await persistence.update_user_data(7, {"n": 1})
+    persistence._writes.hold(key, b"newer")
+    with pytest.raises(StoreUnavailable):
+        persistence.check([key], user_id=None, chat_id=None)
+    store.down = False
+    await persistence.commit([key])
+    persistence.check([key], user_id=7, chat_id=None)
+
+
 async def test_what_ends_stays_while_what_it_gives_cannot_be_stored(
     persistence: SessionPersistence, again: SessionPersistence, store: UnsteadyStore
 ) -> None:
