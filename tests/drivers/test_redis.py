@@ -96,7 +96,7 @@ class TestRedisConformance(SessionStoreConformance):
         async with store.lock(key, lease=0.3):
             for _ in range(4):
                 await self.advance(0.15)
-                token, _, _ = bytes(self.admin.get(f"{key}#lock") or b"").partition(b":")  # type: ignore[arg-type]
+                token, _, _ = bytes(self.admin.get(f"{key}#lock") or b"").partition(b":")  # type: ignore[arg-type]  # not awaitable
                 assert token
 
     async def test_a_freed_lock_is_gone_after_a_minute(self, store: SessionStore, key: str) -> None:

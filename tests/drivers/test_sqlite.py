@@ -252,7 +252,7 @@ async def test_scan_compares_prefixes_as_text(store: SqliteStore, prefix: str) -
 async def test_scan_refuses_a_prefix_that_is_not_text(store: SqliteStore) -> None:
     for prefix in ("\ud800", None, b"a"):
         with pytest.raises(InvalidKey):
-            [key async for key in store.scan(prefix)]  # type: ignore[arg-type]
+            [key async for key in store.scan(prefix)]  # type: ignore[arg-type]  # what a user may pass
 
 
 async def test_scan_goes_on_over_pages_of_expired_rows_and_through_changes(

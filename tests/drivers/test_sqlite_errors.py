@@ -31,8 +31,8 @@ def classes(base: type[Exception]) -> set[type[Exception]]:
 def failure(code: int, kind: type[Exception] = sqlite3.OperationalError) -> sqlite3.Error:
     error = kind("what SQLite said")
     assert isinstance(error, (sqlite3.Error, sqlite3.Warning))
-    error.sqlite_errorcode = code  # type: ignore[union-attr]
-    return error  # type: ignore[return-value]
+    error.sqlite_errorcode = code  # type: ignore[union-attr]  # read-only to the stubs
+    return error  # type: ignore[return-value]  # the caller gives a class of these
 
 
 @pytest.mark.parametrize("kind", sorted(classes(sqlite3.Error) | {sqlite3.Warning}, key=str))

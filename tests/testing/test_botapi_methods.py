@@ -225,7 +225,7 @@ async def test_a_callback_sees_the_call_before_the_bot_does(api: BotApiServer, c
     order.append("answered")
     await call("sendMessage", chat_id=user.id)
     assert order == ["sendMessage True 1", "answered", "sendMessage False 1"]
-    assert [entry.answer for entry in api.calls][1]["error_code"] == 400  # type: ignore[index]
+    assert [entry.answer for entry in api.calls][1]["error_code"] == 400  # type: ignore[index]  # it has been answered
 
 
 async def test_an_error_in_a_callback_is_not_swallowed(caplog: pytest.LogCaptureFixture) -> None:
