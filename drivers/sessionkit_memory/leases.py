@@ -1,8 +1,10 @@
-"""The three atomic steps under ``sessionkit.store.Locks``, in a dictionary."""
+"""The steps under ``sessionkit.store.Locks``, in a dictionary."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+
+from sessionkit.store import look_again_soon
 
 if TYPE_CHECKING:
     from sessionkit.store import Clock
@@ -48,3 +50,7 @@ class Leases:
         held = self._held.get(key)
         if held is not None and held.token == token:
             del self._held[key]
+
+    async def wait_for_release(self, key: str, seconds: float) -> None:
+        """See ``LeaseKeeper.wait_for_release``."""
+        await look_again_soon(seconds)

@@ -6,6 +6,7 @@ Neither a reply's text nor an exception's is passed on: both may quote a key's v
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from redis import exceptions as redis
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sessionkit_redis.transport import ErrorReply
 
 _LOGIN: Final = "refused the login: set the right user name and password, in the URL or as options"
+_CLUSTER: Final = "is a node of a cluster: use redis+cluster:// in its URL"
 _TEMPORARY: Final = {
     "LOADING": "is still loading its data",
     "BUSY": "is busy with somebody's script",
@@ -38,10 +40,21 @@ _LASTING: Final = {
     "NOAUTH": _LOGIN,
     "WRONGPASS": _LOGIN,
     "NOPERM": "does not allow this user this command or key: see its ACL rules",
-    "MOVED": "is a node of a cluster, which this driver does not follow",
-    "ASK": "is a node of a cluster, which this driver does not follow",
-    "CROSSSLOT": "is a node of a cluster, which this driver does not follow",
+    "MOVED": _CLUSTER,
+    "ASK": _CLUSTER,
+    "CROSSSLOT": _CLUSTER,
 }
+_LOGIN_REFUSALS: Final = (
+    ("max number of clients", "has no connection left (see its maxclients)", True),
+    (
+        "hello",
+        "does not know HELLO 3: the driver needs Redis 6 or newer, and a proxy in between must pass it",
+        False,
+    ),
+    ("noproto", "does not speak RESP3, which came with Redis 6", False),
+    ("db index", "has no database of that number", False),
+    ("select is not allowed", "is a cluster, which has database 0 only", False),
+)
 
 
 def from_reply(reply: ErrorReply, where: str, key: str | None = None) -> SessionKitError:
@@ -64,12 +77,31 @@ def from_reply(reply: ErrorReply, where: str, key: str | None = None) -> Session
     return StoreUnavailable(f"{where} refused the command ({reply.code})", temporary=False)
 
 
+def from_login_reply(reply: ErrorReply, where: str) -> SessionKitError:
+    """Return our error for a server's refusal of a new connection.
+
+    Args:
+        reply: The refusal.
+        where: The server's URL without credentials.
+    """
+    text = reply.text.lower()
+    for sign, meaning, temporary in _LOGIN_REFUSALS:
+        if sign in text and reply.code not in _LASTING:
+            return StoreUnavailable(f"{where} {meaning}", temporary=temporary)
+    return from_reply(reply, where)
+
+
 class _Meaning(NamedTuple):
     kinds: tuple[type[Exception], ...]
     error: type[StoreError]
     temporary: bool
     text: str
 
+
+_NO_TLS: Final = (
+    "could not agree on TLS: is this its TLS port, and does it want a certificate of the client"
+    " (ssl_cert_file and ssl_key_file)?"
+)
 
 # The first that fits; redis-py's refusals of a login are subclasses of its ConnectionError.
 _EXCEPTIONS: Final = (
@@ -91,6 +123,7 @@ _EXCEPTIONS: Final = (
         False,
         "refused the connection: is the database number within its limit?",
     ),
+    _Meaning((ssl.SSLError,), StoreUnavailable, False, _NO_TLS),
     _Meaning(
         (redis.ConnectionError, OSError, asyncio.IncompleteReadError),
         StoreUnavailable,
@@ -108,6 +141,14 @@ def from_exception(error: Exception, where: str, applied: Applied) -> StoreError
         where: The server's URL without credentials.
         applied: NO if nothing was sent yet, else MAYBE.
     """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        # OpenSSL's words, e.g. "certificate has expired": about the certificate, and nothing of ours.
+        return StoreUnavailable(
+            f"{where} showed a certificate that is not accepted: {error.verify_message};"
+            " a private CA is named by ssl_ca_file",
+            temporary=False,
+            applied=applied,
+        )
     for meaning in _EXCEPTIONS:
         if isinstance(error, meaning.kinds):
             return meaning.error(f"{where} {meaning.text}", temporary=meaning.temporary, applied=applied)

@@ -1,7 +1,8 @@
-"""The three atomic steps under ``sessionkit.store.Locks``, each a script."""
+"""The steps under ``sessionkit.store.Locks``, each a script."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from sessionkit.store import milliseconds
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = "#lock"
 """What follows a lock's name in its key; no record's key has a ``#``."""
+
+_FREED: Final = b":"
 
 
 class Leases:
@@ -32,3 +35,13 @@ class Leases:
     async def drop_lease(self, key: str, token: str) -> None:
         """See ``LeaseKeeper.drop_lease``."""
         await self._server.run(DROP_LEASE, key + SUFFIX, token)
+
+    async def wait_for_release(self, key: str, seconds: float) -> None:
+        """See ``LeaseKeeper.wait_for_release``; the server tells of a release, the clock of an expiry."""
+        held = await self._server.watch(key + SUFFIX)
+        try:
+            if held.value is not None and not held.value.startswith(_FREED):
+                expiry = seconds if held.expires_in is None else held.expires_in
+                await asyncio.wait([held.changed], timeout=min(seconds, expiry))
+        finally:
+            held.changed.cancel()

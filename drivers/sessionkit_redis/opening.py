@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sessionkit.errors import ConfigurationError
-from sessionkit_redis.connections import ConnectionPool
-from sessionkit_redis.options import DEFAULT_PORT, RedisOptions
+from sessionkit_redis.addresses import DEFAULT_PORT, Address
+from sessionkit_redis.dialling import DirectDial
+from sessionkit_redis.multiplexer import Multiplexer
+from sessionkit_redis.options import RedisOptions
 from sessionkit_redis.store import RedisStore
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ _MAX_DIGITS = 9
 
 
 def open_driver(url: StoreURL, **options: Any) -> RedisStore:
-    """Open ``redis://[[user]:password@]host[:port][/db][?timeout=…&max_connections=…&client_name=…]``.
+    """Open ``redis://[[user]:password@]host[:port][/db][?timeout=…&client_name=…]``.
 
     Args:
         url: The URL; user, password and database may be given as options instead, never both ways.
@@ -29,7 +31,6 @@ def open_driver(url: StoreURL, **options: Any) -> RedisStore:
     given = url.read_options(
         {
             "timeout": float,
-            "max_connections": int,
             "client_name": str,
             "username": str,
             "password": str,
@@ -40,8 +41,10 @@ def open_driver(url: StoreURL, **options: Any) -> RedisStore:
     for name, value in _from_url(url).items():
         if given.setdefault(name, value) != value:
             raise ConfigurationError(f"{url}: {name!r} is given in the URL and as an option, and they differ")
-    settings = RedisOptions(host=url.host or "localhost", port=url.port or DEFAULT_PORT, **given)
-    return RedisStore(ConnectionPool(settings, str(url)), str(url))
+    settings = RedisOptions(**given)
+    address = Address(url.host or "localhost", url.port or DEFAULT_PORT)
+    dial = DirectDial(address, settings, str(url))
+    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url))
 
 
 def _from_url(url: StoreURL) -> dict[str, Any]:

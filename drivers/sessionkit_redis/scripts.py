@@ -36,12 +36,10 @@ _READ_IDS: Final = f"""
 local head = redis.call('GETRANGE', KEYS[1], 0, {HEADER_MAX - 1})
 local ids = ''
 if head ~= '' then
-  local count = string.byte(head, 2) or 0
+  local layout, count = string.byte(head, 1, 2)
+  if layout ~= {LAYOUT} or not count or count < 1 or count > {RING_SIZE} then return {CORRUPT} end
   ids = string.sub(head, 3, 2 + count * {VERSION_BYTES})
-  if string.byte(head, 1) ~= {LAYOUT} or count < 1 or count > {RING_SIZE}
-      or #ids ~= count * {VERSION_BYTES} then
-    return {CORRUPT}
-  end
+  if #ids ~= count * {VERSION_BYTES} then return {CORRUPT} end
 elseif redis.call('EXISTS', KEYS[1]) == 1 then
   return {CORRUPT}
 end
@@ -51,14 +49,19 @@ local current = string.sub(ids, 1, {VERSION_BYTES})
 PUT: Final = Script(
     f"""{_READ_IDS}
 -- ARGV: write id, value, expiry in ms or '', expected version or 'absent' or ''
-for position = 1, #ids, {VERSION_BYTES} do
-  if string.sub(ids, position, position + {VERSION_BYTES - 1}) == ARGV[1] then return 1 end
+local from = 1
+while true do
+  local at = string.find(ids, ARGV[1], from, true)
+  if not at then break end
+  if at % {VERSION_BYTES} == 1 then return 1 end
+  from = at + 1
 end
 local expected = ARGV[4]
-if expected == 'absent' then expected = '' elseif expected == '' then expected = current end
-if expected ~= current then return current end
-ids = ARGV[1] .. string.sub(ids, 1, {(RING_SIZE - 1) * VERSION_BYTES})
-local stored = string.char({LAYOUT}, #ids / {VERSION_BYTES}) .. ids .. ARGV[2]
+if expected ~= '' and expected ~= current and not (expected == 'absent' and current == '') then
+  return current
+end
+if #ids == {RING_SIZE * VERSION_BYTES} then ids = string.sub(ids, 1, {(RING_SIZE - 1) * VERSION_BYTES}) end
+local stored = string.char({LAYOUT}, #ids / {VERSION_BYTES} + 1) .. ARGV[1] .. ids .. ARGV[2]
 if ARGV[3] == '' then
   redis.call('SET', KEYS[1], stored)
 else

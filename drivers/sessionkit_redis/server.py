@@ -1,10 +1,10 @@
-"""One server as its store sees it: commands in, replies out, refusals raised."""
+"""The server as its store sees it: commands in, replies out, refusals raised."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sessionkit.errors import Applied, StoreUnavailable
+from sessionkit.errors import Applied, StoreError, StoreUnavailable
 from sessionkit_redis.errors import corrupt, from_reply
 from sessionkit_redis.transport import ErrorReply
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sessionkit.errors import CorruptRecord, SessionKitError
     from sessionkit_redis.scripts import Script
-    from sessionkit_redis.transport import Command, Reply, Transport
+    from sessionkit_redis.transport import Command, Layout, Reply, Transport, Watched
 
 
 class Server:
@@ -34,12 +34,14 @@ class Server:
         Raises:
             SessionKitError: The server refused it, or cannot be asked.
         """
-        [reply] = await self._transport.execute([command])
-        return self.accept(reply, str(command[1]) if len(command) > 1 else None)
+        [reply] = await self._transport.call((command,))
+        if isinstance(reply, ErrorReply):
+            raise self.refused(reply, str(command[1]) if len(command) > 1 else None)
+        return reply
 
     async def execute_many(self, commands: Sequence[Command]) -> list[Reply]:
         """Return the replies to several commands, refusals among them."""
-        return await self._transport.execute(commands)
+        return await self._transport.call(commands)
 
     async def run(self, script: Script, key: str, *arguments: bytes | str | int) -> Reply:
         """Return the reply to one run of a script.
@@ -47,28 +49,39 @@ class Server:
         Raises:
             SessionKitError: As ``execute``.
         """
-        [reply] = await self.run_many(script, [script.by_name(key, *arguments)])
+        [reply] = await self.run_many(script, (script.by_name(key, *arguments),))
         return self.accept(reply, key)
 
     async def run_many(self, script: Script, commands: Sequence[Command]) -> list[Reply]:
         """Return the replies to commands made by ``script.by_name``, refusals among them.
 
-        Those that the server does not know by name are sent again in full, which is safe: a server that
+        Those that a server does not know by name are sent again in full, which is safe: a server that
         answers NOSCRIPT did nothing.
+
+        Raises:
+            StoreError: As ``Transport.call``; ``applied`` is MAYBE where only the second sending failed.
         """
-        replies = await self._transport.execute(commands)
-        unknown = [
-            position
-            for position, reply in enumerate(replies)
-            if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"
-        ]
+        deadline = self._transport.deadline()
+        replies = await self._transport.call(commands, deadline)
+        unknown = [at for at, reply in enumerate(replies) if _is_unknown_script(reply)]
         if unknown:
-            again = await self._transport.execute(
-                [script.in_full(commands[position]) for position in unknown]
-            )
-            for position, reply in zip(unknown, again, strict=True):
-                replies[position] = reply
+            try:
+                again = await self._transport.call([script.in_full(commands[at]) for at in unknown], deadline)
+            except StoreError as error:
+                if len(unknown) < len(commands):
+                    error.applied = Applied.MAYBE
+                raise
+            for at, reply in zip(unknown, again, strict=True):
+                replies[at] = reply
         return replies
+
+    async def watch(self, key: str) -> Watched:
+        """See ``Transport.watch``."""
+        return await self._transport.watch(key)
+
+    async def layout(self) -> Layout:
+        """See ``Transport.layout``."""
+        return await self._transport.layout()
 
     def accept(self, reply: Reply, key: str | None = None) -> Reply:
         """Return the reply, unless it is a refusal.
@@ -109,3 +122,7 @@ class Server:
     async def aclose(self) -> None:
         """Close the transport."""
         await self._transport.aclose()
+
+
+def _is_unknown_script(reply: Reply) -> bool:
+    return isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"

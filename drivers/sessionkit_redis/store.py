@@ -1,4 +1,4 @@
-"""A store on one Redis or Valkey server."""
+"""A store on Redis or Valkey."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from sessionkit.store import (
 )
 from sessionkit_redis.layout import read_record
 from sessionkit_redis.leases import Leases
+from sessionkit_redis.scanning import scan_keys
 from sessionkit_redis.scripts import CORRUPT, DELETE_AT, PUT, TOUCH
 from sessionkit_redis.server import Server
 from sessionkit_redis.transport import ErrorReply
@@ -138,21 +139,8 @@ class RedisStore(SessionStore):
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``."""
         check_prefix(prefix)
-        pattern = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in prefix) + "*"
-        cursor = b"0"
-        while True:
-            reply = await self._server.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
-            match reply:
-                case [bytes(cursor), list(found)]:
-                    pass
-                case _:
-                    raise self._server.unexpected()
-            for raw in found:
-                key = _key_of_record(raw)
-                if key is not None:
-                    yield key
-            if cursor == b"0":
-                return
+        async for key in scan_keys(self._server, prefix):
+            yield key
 
     def lock(
         self, key: str, *, lease: float = 30.0, wait: float | None = 10.0
@@ -162,9 +150,13 @@ class RedisStore(SessionStore):
 
     async def ping(self) -> float:
         """See ``SessionStore.ping``."""
-        started = time.perf_counter()
-        await self._server.execute("PING")
-        return time.perf_counter() - started
+        longest = 0.0
+        for node in (await self._server.layout()).nodes:
+            started = time.perf_counter()
+            [reply] = await node.call([("PING",)])
+            self._server.accept(reply)
+            longest = max(longest, time.perf_counter() - started)
+        return longest
 
     async def aclose(self) -> None:
         """See ``SessionStore.aclose``."""
@@ -197,7 +189,11 @@ class RedisStore(SessionStore):
         return self._server.number(reply) == 1
 
     async def _delete_page(self, page: Sequence[str]) -> int:
-        return self._server.number(await self._server.execute("DEL", *page))
+        replies = await self._server.execute_many([("DEL", key) for key in page])
+        return sum(
+            self._server.number(self._server.accept(reply, key))
+            for key, reply in zip(page, replies, strict=True)
+        )
 
     def _record(self, key: str, reply: Reply) -> Record:
         accepted = self._server.accept(reply, key)
@@ -215,15 +211,6 @@ def _put_command(put: Put, version: Version) -> Command:
 
 def _conflict(key: str, current: bytes) -> VersionConflict:
     return VersionConflict(key, current=Version(current) if current else ABSENT)
-
-
-def _key_of_record(raw: Reply) -> str | None:
-    """Return the key, or None for a driver's own key and for one that no sessionkit made."""
-    try:
-        key = raw.decode() if isinstance(raw, bytes) else ""
-    except UnicodeDecodeError:
-        return None
-    return None if "#" in key else key or None
 
 
 def _pages(items: Sequence[T]) -> Iterator[Sequence[T]]:

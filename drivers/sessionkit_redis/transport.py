@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, cast
+
+import hiredis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import asyncio
+    from collections.abc import Awaitable, Callable, Sequence
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
+
+
+# hiredis's types say a tuple of one; it takes any number.
+_pack = cast("Callable[[Command], bytes]", hiredis.pack_command)
 
 
 class ErrorReply(NamedTuple):
@@ -20,24 +27,112 @@ class ErrorReply(NamedTuple):
     text: str
 
 
-Reply: TypeAlias = "bytes | int | list[Reply] | ErrorReply | None"
+Reply: TypeAlias = "bytes | int | list[Reply] | dict[Reply, Reply] | ErrorReply | None"
+
+
+class Watched(NamedTuple):
+    """A string as it was, and how to hear of its next change.
+
+    Attributes:
+        value: What stood under the key, or None.
+        expires_in: Seconds it would have stood there for, or None.
+        changed: Done, or cancelled, once something else may stand there. That may be early, and an expiry may
+            not do it. Whoever stops waiting cancels it.
+    """
+
+    value: bytes | None
+    expires_in: float | None
+    changed: asyncio.Future[None]
+
+
+class Node(Protocol):
+    """One server of those behind a ``Transport``."""
+
+    def call(self, commands: Sequence[Command], deadline: float | None = None) -> Awaitable[list[Reply]]:
+        """See ``Transport.call``; all commands go to this server."""
+        ...
+
+    @property
+    def connections_made(self) -> int:
+        """Must grow with each new connection for short commands: another process may answer from then on."""
+        ...
+
+
+class Layout(NamedTuple):
+    """Which servers hold the records between them.
+
+    Attributes:
+        nodes: The servers.
+        owners: Equal in two layouts only if no record has changed its server between them.
+        moving: Whether records are on their way from one to another.
+    """
+
+    nodes: Sequence[Node]
+    owners: object = None
+    moving: bool = False
 
 
 class Transport(Protocol):
-    """Carries commands to one server."""
+    """Carries commands to the server, or servers, that keep the records."""
 
-    async def execute(self, commands: Sequence[Command]) -> list[Reply]:
-        """Must send the commands in one write and return their replies in order.
+    def call(self, commands: Sequence[Command], deadline: float | None = None) -> Awaitable[list[Reply]]:
+        """Must send the commands at once and, awaited, give their replies in order.
 
-        A refused command is an ``ErrorReply`` in its place and does not stop the others. A cancelled call
-        must not disturb the replies of other callers.
+        Each command is of one key (see ``key_of``) or of none. A refused command is an ``ErrorReply`` in its
+        place and does not stop the others. A cancelled call must not disturb the replies of other callers.
+
+        Args:
+            commands: At least one.
+            deadline: When the caller must be told, by the event loop's clock; None for the transport's own
+                time limit from now.
 
         Raises:
+            Backpressure: Too much is waiting already; nothing was sent.
             StoreUnavailable: No connection; ``applied`` is NO where nothing was sent, else MAYBE.
-            StoreTimeout: No answer within the deadline; likewise.
+            StoreTimeout: No answer by the deadline; likewise.
+        """
+        ...
+
+    def deadline(self) -> float:
+        """Must return the deadline of a call that starts now."""
+        ...
+
+    async def watch(self, key: str) -> Watched:
+        """Must read the string under the key and arrange to hear of its change.
+
+        Raises:
+            StoreError: As ``call``.
+        """
+        ...
+
+    async def layout(self) -> Layout:
+        """Must return which servers hold the records between them, as it is now.
+
+        Raises:
+            StoreError: As ``call``.
         """
         ...
 
     async def aclose(self) -> None:
-        """Must close every connection; later calls of ``execute`` raise ``StoreUnavailable``."""
+        """Must close every connection; later calls raise ``StoreUnavailable``."""
         ...
+
+
+def pack(commands: Sequence[Command]) -> bytes:
+    """Return the commands as they travel."""
+    if len(commands) == 1:
+        return _pack(commands[0])
+    return b"".join(map(_pack, commands))
+
+
+def key_of(command: Command) -> str | bytes | None:
+    """Return the key that decides which node of a cluster takes the command, if it has one."""
+    name = command[0]
+    at = 3 if name in {"EVALSHA", "EVAL"} else 1 if name in _KEYED else None
+    if at is None:
+        return None
+    key = command[at]
+    return str(key) if isinstance(key, int) else key
+
+
+_KEYED = frozenset({"DEL", "GET", "GETEX", "PTTL"})

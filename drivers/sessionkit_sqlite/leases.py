@@ -1,10 +1,11 @@
-"""The three atomic steps under ``sessionkit.store.Locks``, on the table ``locks``."""
+"""The steps under ``sessionkit.store.Locks``, on the table ``locks``."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from sessionkit.store import look_again_soon
 from sessionkit_sqlite.operations import expiry
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class Leases:
     async def drop_lease(self, key: str, token: str) -> None:
         """See ``LeaseKeeper.drop_lease``."""
         await self._writer.run(partial(_drop, key, token))
+
+    async def wait_for_release(self, key: str, seconds: float) -> None:
+        """See ``LeaseKeeper.wait_for_release``."""
+        await look_again_soon(seconds)
 
 
 def purge(limit: int, connection: sqlite3.Connection, now: int) -> int:

@@ -19,7 +19,7 @@ from sessionkit.store.checks import (
     milliseconds,
 )
 from sessionkit.store.contract import SessionStore
-from sessionkit.store.locks import Lease, LeaseKeeper, Locks
+from sessionkit.store.locks import Lease, LeaseKeeper, Locks, look_again_soon
 from sessionkit.store.reading import read_all
 from sessionkit.store.records import (
     ABSENT,
@@ -69,6 +69,7 @@ __all__ = [
     "check_version",
     "cut_puts",
     "delete_in_pages",
+    "look_again_soon",
     "milliseconds",
     "new_version",
     "put_in_pages",

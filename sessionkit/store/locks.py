@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sessionkit.locks")
 
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.1
+_PAUSE = (0.05, 0.1)
+_LOOK_AGAIN = (0.005, 0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,18 @@ class LeaseKeeper(Protocol):
     async def drop_lease(self, key: str, token: str) -> None:
         """Must free the lock if ``token`` holds it, else do nothing."""
         ...
+
+    async def wait_for_release(self, key: str, seconds: float) -> None:
+        """Must return once the lock may be free, and after ``seconds`` at the latest.
+
+        It may return early, and is then called again. A backend that cannot tell uses ``look_again_soon``.
+        """
+        ...
+
+
+async def look_again_soon(seconds: float) -> None:
+    """Pause for some hundredths of a second, at most for ``seconds``: a ``wait_for_release`` by the clock."""
+    await asyncio.sleep(min(seconds, random.uniform(*_LOOK_AGAIN)))
 
 
 class Locks:
@@ -139,7 +151,6 @@ class Locks:
 
     async def _take(self, key: str, token: str, lease: float, give_up: float | None) -> tuple[float, int]:
         loop = asyncio.get_running_loop()
-        pause = _FIRST_PAUSE
         while True:
             started = loop.time()
             fence = await self._keeper.take_lease(key, token, lease)
@@ -148,8 +159,7 @@ class Locks:
             left = float("inf") if give_up is None else give_up - loop.time()
             if left <= 0:
                 raise _not_acquired(key)
-            await asyncio.sleep(min(left, random.uniform(pause / 2, pause)))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await self._keeper.wait_for_release(key, left)
 
     async def _renew(self, key: str, token: str, lease: float, limit: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
@@ -189,7 +199,7 @@ class Locks:
                     return
                 finally:
                     tried.set()
-                await asyncio.sleep(random.uniform(_LONGEST_PAUSE / 2, _LONGEST_PAUSE))
+                await asyncio.sleep(random.uniform(*_PAUSE))
 
         release = loop.create_task(drop())
         self._releases.add(release)

@@ -1,0 +1,26 @@
+"""Where a server is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+DEFAULT_PORT = 6379
+
+
+class Address(NamedTuple):
+    """A server's place: host and TCP port, or the path of its Unix socket.
+
+    Attributes:
+        host: Host name or address, or "".
+        port: TCP port.
+        path: Path of a Unix socket, or "".
+    """
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

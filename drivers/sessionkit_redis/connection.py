@@ -1,0 +1,248 @@
+"""One full-duplex connection, shared by all callers of an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+import hiredis
+
+from sessionkit.errors import Applied, Backpressure, StoreError, StoreTimeout, StoreUnavailable
+from sessionkit_redis.transport import ErrorReply
+from sessionkit_redis.watches import Watches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sessionkit_redis.transport import Reply
+
+MAX_CALLS: Final = 65_536
+"""Calls one connection holds, waiting to be sent or answered, before it refuses more."""
+
+MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes waiting to be sent before it refuses more."""
+
+_TIMER_SLACK: Final = 0.01
+_NOTHING: Final = object()
+
+
+class Call:
+    """What one caller sent and the replies it is due."""
+
+    __slots__ = ("deadline", "future", "left", "made_at", "packed", "replies")
+
+    def __init__(
+        self,
+        future: asyncio.Future[list[Reply]],
+        packed: bytes,
+        replies: int,
+        made_at: float,
+        deadline: float,
+    ) -> None:
+        self.future = future
+        self.packed = packed
+        self.left = replies
+        self.replies: list[Reply] = []
+        self.made_at = made_at
+        self.deadline = deadline
+
+    def fail(self, error: StoreError) -> None:
+        """Tell the caller, if it still waits."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Connection(asyncio.Protocol):
+    """Commands out and replies in, matched in order.
+
+    What is asked within one turn of the event loop leaves in one write. A caller that is cancelled, or whose
+    deadline passes, leaves its place in the queue to the reply that is still due, so no reply can reach
+    another caller. When a deadline passes and nothing was heard in the second half of the time it gave, the
+    connection is given up: it takes no more calls, and closes once nobody waits for it.
+
+    Args:
+        where: The server's URL without credentials, for errors.
+
+    Attributes:
+        usable: Whether it takes calls.
+        watches: Who is told of the server's push messages.
+        closed: Done once the connection is gone.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.usable = False
+        self.watches = Watches()
+        self._loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        # hiredis puts in a refusal's place whatever this returns; its types know only of exceptions.
+        to_reply = cast("Callable[[str], Exception]", self._refusal)
+        self._reader = hiredis.Reader(replyError=to_reply, notEnoughData=_NOTHING)
+        self._unsent: list[Call] = []
+        self._unsent_bytes = 0
+        self._due: deque[Call] = deque()
+        self._flush_due = False
+        self._paused = False
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._heard = 0.0
+
+    def call(self, packed: bytes, replies: int, deadline: float) -> asyncio.Future[list[Reply]]:
+        """Send packed commands; the future gives their replies, or ``StoreTimeout`` at the deadline.
+
+        Args:
+            packed: The commands.
+            replies: How many there are.
+            deadline: When the caller must be told, by the event loop's clock.
+
+        Raises:
+            Backpressure: Too much is waiting already; nothing was sent.
+            StoreUnavailable: The connection is lost; nothing was sent.
+        """
+        if not self.usable:
+            raise StoreUnavailable(f"{self.where} closed the connection")
+        unsent = self._unsent
+        if len(self._due) + len(unsent) >= MAX_CALLS or self._unsent_bytes > MAX_UNSENT_BYTES:
+            raise Backpressure(f"{self.where}: too many calls are waiting")
+        loop = self._loop
+        call = Call(loop.create_future(), packed, replies, loop.time(), deadline)
+        unsent.append(call)
+        self._unsent_bytes += len(packed)
+        if not self._flush_due and not self._paused:
+            self._flush_due = True
+            loop.call_soon(self._flush)
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
+        return call.future
+
+    def retire(self) -> None:
+        """Take no more calls, and close once those that were made are answered."""
+        self.usable = False
+        self._close_if_idle()
+
+    def close(self) -> None:
+        """Close at once; who still waits is told so."""
+        self._lose(f"the connection to {self.where} was closed")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See ``asyncio.Protocol``."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._heard = self._loop.time()
+        self.usable = True
+
+    def data_received(self, data: bytes) -> None:
+        """See ``asyncio.Protocol``."""
+        self._heard = self._loop.time()
+        due = self._due
+        reader = self._reader
+        reader.feed(data)
+        try:
+            while (reply := reader.gets()) is not _NOTHING:
+                if isinstance(reply, hiredis.PushNotification):
+                    self.watches.push(reply)
+                    continue
+                call = due[0]
+                call.replies.append(reply)
+                if call.left > 1:
+                    call.left -= 1
+                    continue
+                due.popleft()
+                if not call.future.done():
+                    call.future.set_result(call.replies)
+        except (hiredis.HiredisError, IndexError):
+            # Unreadable, or nobody asked for it: whose the next one is can no longer be told.
+            self._lose(f"{self.where} does not speak the Redis protocol")
+        if not self.usable:
+            self._close_if_idle()
+
+    def pause_writing(self) -> None:
+        """See ``asyncio.BaseProtocol``."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """See ``asyncio.BaseProtocol``."""
+        self._paused = False
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See ``asyncio.Protocol``."""
+        self._lose(f"{self.where} closed the connection")
+        self.watches.end()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._paused or not self._unsent or self._transport is None or self._transport.is_closing():
+            return
+        # For who was cancelled, or told of its deadline, before this, nothing is sent.
+        calls = [call for call in self._unsent if not call.future.done()]
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._due.extend(calls)
+        self._transport.write(b"".join([call.packed for call in calls]))
+        for call in calls:
+            call.packed = b""
+
+    def _expire(self) -> None:
+        """Fail the calls whose deadline has passed, and judge the connection by them."""
+        now = self._loop.time()
+        self._timer, self._timer_at = None, math.inf
+        next_deadline = math.inf
+        silent = False
+        for calls, applied in ((self._due, Applied.MAYBE), (self._unsent, Applied.NO)):
+            for call in calls:
+                if call.future.done():
+                    continue
+                if call.deadline > now:
+                    next_deadline = min(next_deadline, call.deadline)
+                    continue
+                call.future.set_exception(
+                    StoreTimeout(f"{self.where} did not answer in time", applied=applied)
+                )
+                silent = silent or self._heard < (call.made_at + call.deadline) / 2
+        if silent:
+            self._give_up(f"{self.where} has stopped answering")
+        if next_deadline < math.inf:
+            self._set_timer(max(next_deadline, now + _TIMER_SLACK))
+        if not self.usable:
+            self._close_if_idle()
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._expire)
+
+    def _close_if_idle(self) -> None:
+        if all(call.future.done() for call in (*self._due, *self._unsent)):
+            self.close()
+
+    def _give_up(self, message: str) -> None:
+        """Take no more calls, and send none: what is not sent yet never will be, and its callers are told."""
+        self.usable = False
+        unsent, self._unsent = self._unsent, []
+        self._unsent_bytes = 0
+        for call in unsent:
+            call.fail(StoreUnavailable(message, applied=Applied.NO))
+
+    def _lose(self, message: str) -> None:
+        self._give_up(message)
+        due, self._due = self._due, deque()
+        for call in due:
+            call.fail(StoreUnavailable(message, applied=Applied.MAYBE))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _refusal(self, text: str) -> ErrorReply:
+        code = text.partition(" ")[0]
+        if code == "READONLY":
+            # A primary that became a replica: who connects anew may be led to the new one.
+            self.usable = False
+        return ErrorReply(code, text)

@@ -1,0 +1,107 @@
+"""From an address to a connection that is ready for commands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from sessionkit.errors import Applied
+from sessionkit_redis.connection import Connection
+from sessionkit_redis.errors import from_exception, from_login_reply
+from sessionkit_redis.options import NO_LOGIN
+from sessionkit_redis.transport import ErrorReply, pack
+
+if TYPE_CHECKING:
+    from sessionkit_redis.addresses import Address
+    from sessionkit_redis.options import Login, RedisOptions
+    from sessionkit_redis.transport import Command
+
+logger = logging.getLogger("sessionkit.redis")
+
+# A connection that a firewall forgot for its idleness would cost its next caller a whole deadline.
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+
+class Dial(Protocol):
+    """Makes a connection to wherever its server is now."""
+
+    async def __call__(self, deadline: float) -> Connection:
+        """Must return a connection on which the login is done.
+
+        Args:
+            deadline: When to give up, by the event loop's clock.
+
+        Raises:
+            StoreUnavailable: The server cannot be reached, or refused; nothing was asked of it yet.
+            StoreTimeout: It did not answer by the deadline.
+        """
+        ...
+
+
+class DirectDial:
+    """A ``Dial`` to one address.
+
+    Args:
+        address: Where the server is.
+        options: How to talk to it.
+        where: Its URL without credentials, for errors.
+    """
+
+    def __init__(self, address: Address, options: RedisOptions, where: str) -> None:
+        self.address = address
+        self._options = options
+        self._where = where
+
+    async def __call__(self, deadline: float) -> Connection:
+        """See ``Dial``."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                login = await self._options.login()
+                connection = await self._connect()
+        except Exception as error:
+            raise from_exception(error, self._where, Applied.NO) from None
+        try:
+            await self._greet(connection, login, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        logger.info("connected to %s", self._where)
+        return connection
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        address, tls = self.address, self._options.tls
+        if address.path:
+            _, connection = await loop.create_unix_connection(lambda: Connection(self._where), address.path)
+            return connection
+        transport, connection = await loop.create_connection(
+            lambda: Connection(self._where), address.host, address.port, ssl=tls
+        )
+        keep_alive(cast("socket.socket", transport.get_extra_info("socket")))
+        return connection
+
+    async def _greet(self, connection: Connection, login: Login, deadline: float) -> None:
+        """Log in, speak RESP3, choose the database and say who we are, in one round trip."""
+        options = self._options
+        hello: Command = ("HELLO", 3)
+        if login != NO_LOGIN:
+            hello += ("AUTH", login.username or "default", login.password or "")
+        commands: list[Command] = [(*hello, "SETNAME", options.client_name)]
+        if options.db:
+            commands.append(("SELECT", options.db))
+        needed = len(commands)
+        # Unknown before Redis 7.2, and not needed: its refusal is not looked at.
+        commands.append(("CLIENT", "SETINFO", "LIB-NAME", "sessionkit"))
+        for reply in (await connection.call(pack(commands), len(commands), deadline))[:needed]:
+            if isinstance(reply, ErrorReply):
+                raise from_login_reply(reply, self._where)
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """Let the system notice a peer that is gone, and show firewalls that the connection is in use."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,153 @@
+"""A connection that is made anew when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Final
+
+from sessionkit.errors import Applied, Backpressure, StoreError, StoreTimeout, StoreUnavailable
+from sessionkit_redis.connection import MAX_CALLS, Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from sessionkit_redis.dialling import Dial
+
+logger = logging.getLogger("sessionkit.redis")
+
+_FIRST_PAUSE: Final = 0.05
+_MOST_DOUBLINGS: Final = 4
+_SETTLED: Final = 1.0
+"""Seconds a connection must have lived for the next attempt to come without a pause."""
+
+
+class Lane:
+    """One connection to a server, on one event loop; at most one attempt to make it at a time.
+
+    Args:
+        dial: Makes the connection.
+        where: The server's URL without credentials, for errors.
+        timeout: Seconds an attempt may take.
+
+    Attributes:
+        connection: The last one made; see its ``usable``.
+        connections_made: How many there have been.
+    """
+
+    def __init__(self, dial: Dial, where: str, timeout: float) -> None:
+        self._dial = dial
+        self._where = where
+        self._timeout = timeout
+        self._attempt: asyncio.Task[Connection] | None = None
+        # Each with whether it came while an attempt was under way.
+        self._waiters: dict[asyncio.Future[Connection], bool] = {}
+        self._live: set[Connection] = set()
+        self._failures = 0
+        self._made_at = 0.0
+        self._closed = False
+        self.connection: Connection | None = None
+        self.connections_made = 0
+
+    async def connected(self, deadline: float) -> Connection:
+        """Return a connection that takes calls, making it if there is none.
+
+        Args:
+            deadline: When the caller must be told, by the event loop's clock.
+
+        Raises:
+            Backpressure: Too many callers wait for it already.
+            StoreUnavailable: It cannot be made, or the lane is closed.
+            StoreTimeout: It was not made by the deadline.
+        """
+        if self._closed:
+            raise self._is_closed()
+        if self.connection is not None and self.connection.usable:
+            return self.connection
+        if len(self._waiters) >= MAX_CALLS:
+            raise Backpressure(f"{self._where}: too many calls are waiting for a connection")
+        # The attempt is everybody's: who gives up waiting for it must not end it.
+        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = self._attempt is not None
+        if self._attempt is None:
+            self._start()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await waiter
+        except TimeoutError:
+            raise StoreTimeout(f"{self._where} cannot be reached in time") from None
+        finally:
+            self._waiters.pop(waiter, None)
+
+    def drop(self) -> None:
+        """Close the connection that there is; the next caller makes a new one."""
+        for connection in list(self._live):
+            connection.close()
+
+    async def aclose(self) -> None:
+        """Close every connection; who still waits for one, or for a reply, is told so."""
+        self._closed = True
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.wait([self._attempt])
+        for connection in list(self._live):
+            connection.close()
+            await connection.closed
+
+    def _start(self) -> None:
+        self._attempt = asyncio.get_running_loop().create_task(self._connect())
+        self._attempt.add_done_callback(self._attempted)
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        if self.connection is not None and loop.time() - self._made_at > _SETTLED:
+            self._failures = 0
+        self.connection = None
+        # Full jitter: all the bots that lost one server must not come back to it at once. See "Exponential
+        # Backoff And Jitter", AWS Architecture Blog, 2015.
+        doublings = min(self._failures, _MOST_DOUBLINGS)
+        pause = random.uniform(0, _FIRST_PAUSE * 2**doublings) if self._failures else 0.0
+        # A connection that is lost as soon as it is made counts as a failure, too.
+        self._failures += 1
+        if pause:
+            await asyncio.sleep(pause)
+        return await self._dial(loop.time() + self._timeout)
+
+    def _attempted(self, attempt: asyncio.Task[Connection]) -> None:
+        self._attempt = None
+        if attempt.cancelled():
+            self._tell_all(self._is_closed())
+        elif (error := attempt.exception()) is None:
+            self._made(attempt.result())
+        else:
+            logger.warning("attempt %d to connect failed: %s", self._failures, error)
+            # Who came while it was under way may have come after what it met was over.
+            late = {waiter for waiter, came_late in self._waiters.items() if came_late and not waiter.done()}
+            self._tell_all(error, but=late)
+            self._waiters.update(dict.fromkeys(late, False))
+            if late and not self._closed:
+                self._start()
+
+    def _made(self, connection: Connection) -> None:
+        self.connection = connection
+        self.connections_made += 1
+        self._made_at = asyncio.get_running_loop().time()
+        self._live.add(connection)
+        connection.closed.add_done_callback(lambda _: self._live.discard(connection))
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(connection)
+
+    def _tell_all(self, error: BaseException, *, but: Set[asyncio.Future[Connection]] = frozenset()) -> None:
+        for waiter in self._waiters:
+            if waiter.done() or waiter in but:
+                continue
+            if isinstance(error, StoreError):
+                # One for each: a shared exception would collect every traceback. Of theirs nothing was sent.
+                waiter.set_exception(type(error)(str(error), temporary=error.temporary, applied=Applied.NO))
+            else:
+                waiter.set_exception(error)
+
+    def _is_closed(self) -> StoreUnavailable:
+        return StoreUnavailable(f"the store at {self._where} is closed", temporary=False)

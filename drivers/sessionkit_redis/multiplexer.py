@@ -1,0 +1,151 @@
+"""The transport to one server: two lanes per event loop, shared by all its callers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final
+
+from sessionkit.errors import StoreUnavailable
+from sessionkit_redis.lane import Lane
+from sessionkit_redis.transport import Layout, Watched, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from sessionkit_redis.dialling import Dial
+    from sessionkit_redis.transport import Command, Reply
+
+BULK_BYTES: Final = 64 * 1024
+"""From this size on, commands take the second lane, so that they hold up no short ones."""
+
+BULK_COMMANDS: Final = 64
+"""The same by their number, for their replies may be long."""
+
+_LOOK_AGAIN: Final = (0.05, 0.1)
+
+
+class Multiplexer:
+    """A ``Transport`` over one full-duplex connection for short commands and one for long ones.
+
+    Args:
+        dial: Makes connections.
+        where: The server's URL without credentials, for errors.
+        timeout: Seconds a call may take.
+    """
+
+    def __init__(self, dial: Dial, where: str, timeout: float) -> None:
+        self._dial = dial
+        self.where = where
+        self._timeout = timeout
+        self._lanes: dict[asyncio.AbstractEventLoop, _Lanes] = {}
+        self._last: _Lanes | None = None
+        self._closed = False
+
+    def call(self, commands: Sequence[Command], deadline: float | None = None) -> Awaitable[list[Reply]]:
+        """See ``Transport.call``."""
+        packed = pack(commands)
+        count = len(commands)
+        lanes = self._last
+        loop = asyncio.get_running_loop()
+        if lanes is None or lanes.loop is not loop:
+            lanes = self._lanes_of(loop)
+        lane = lanes.short if count < BULK_COMMANDS and len(packed) < BULK_BYTES else lanes.bulk
+        if deadline is None:
+            deadline = loop.time() + self._timeout
+        connection = lane.connection
+        if connection is None or not connection.usable:
+            return self._call_once_connected(lane, packed, count, deadline)
+        return connection.call(packed, count, deadline)
+
+    def deadline(self) -> float:
+        """See ``Transport.deadline``."""
+        return asyncio.get_running_loop().time() + self._timeout
+
+    async def watch(self, key: str) -> Watched:
+        """See ``Transport.watch``; by the server's tracking of keys where it allows that, else by the clock.
+
+        Tracking is asked for anew each time, for this one key: see "Opt-in caching" in Redis's
+        documentation of client-side caching.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = self.deadline()
+        connection = await self._lanes_of(loop).short.connected(deadline)
+        changed = connection.watches.add(key.encode())
+        commands: list[Command] = [
+            ("CLIENT", "TRACKING", "ON", "OPTIN"),
+            ("CLIENT", "CACHING", "YES"),
+            ("GET", key),
+            ("PTTL", key),
+        ]
+        try:
+            on, caching, value, expires_in = await connection.call(pack(commands), len(commands), deadline)
+        except BaseException:
+            changed.cancel()
+            raise
+        if on != b"OK" or caching != b"OK":
+            loop.call_later(random.uniform(*_LOOK_AGAIN), changed.cancel)
+        return Watched(
+            value if isinstance(value, bytes) else None,
+            expires_in / 1000 if isinstance(expires_in, int) and expires_in >= 0 else None,
+            changed,
+        )
+
+    async def layout(self) -> Layout:
+        """See ``Transport.layout``."""
+        return Layout((self,))
+
+    @property
+    def connections_made(self) -> int:
+        """See ``Node.connections_made``."""
+        return self._lanes_of(asyncio.get_running_loop()).short.connections_made
+
+    def drop(self) -> None:
+        """Close this event loop's connections; the next callers make new ones."""
+        lanes = self._lanes_of(asyncio.get_running_loop())
+        lanes.short.drop()
+        lanes.bulk.drop()
+
+    async def aclose(self) -> None:
+        """See ``Transport.aclose``."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        every = list(self._lanes.values())
+        self._lanes.clear()
+        self._last = None
+        for lanes in every:
+            if lanes.loop is here:
+                await lanes.aclose()
+            elif lanes.loop.is_running():
+                # In another thread: its connections must be closed there, and may not be waited for here.
+                asyncio.run_coroutine_threadsafe(lanes.aclose(), lanes.loop)
+
+    async def _call_once_connected(
+        self, lane: Lane, packed: bytes, count: int, deadline: float
+    ) -> list[Reply]:
+        connection = await lane.connected(deadline)
+        return await connection.call(packed, count, deadline)
+
+    def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> _Lanes:
+        if self._closed:
+            raise StoreUnavailable(f"the store at {self.where} is closed", temporary=False)
+        lanes = self._lanes.get(loop)
+        if lanes is None:
+            for ended in [other for other in self._lanes if other.is_closed()]:
+                del self._lanes[ended]
+            lanes = self._lanes[loop] = _Lanes(loop, self._dial, self.where, self._timeout / 2)
+        self._last = lanes
+        return lanes
+
+
+class _Lanes:
+    """One event loop's lanes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, dial: Dial, where: str, timeout: float) -> None:
+        self.loop = loop
+        self.short = Lane(dial, where, timeout)
+        self.bulk = Lane(dial, where, timeout)
+
+    async def aclose(self) -> None:
+        await self.short.aclose()
+        await self.bulk.aclose()
