@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import hiredis
 
-from sessionkit.errors import Applied, Backpressure, StoreError, StoreTimeout, StoreUnavailable
+from sessionkit.errors import Applied, Backpressure, StoreTimeout, StoreUnavailable
 from sessionkit_redis.transport import ErrorReply
 from sessionkit_redis.watches import Watches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sessionkit_redis.transport import Reply
 
@@ -24,34 +24,11 @@ MAX_CALLS: Final = 65_536
 MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes waiting to be sent before it refuses more."""
 
+_Call: TypeAlias = "tuple[asyncio.Future[list[Reply]], int, float]"
+"""Who waits, for how many replies, and until when. A bare tuple: this is made for every command."""
+
 _TIMER_SLACK: Final = 0.01
 _NOTHING: Final = object()
-
-
-class Call:
-    """What one caller sent and the replies it is due."""
-
-    __slots__ = ("deadline", "future", "left", "made_at", "packed", "replies")
-
-    def __init__(
-        self,
-        future: asyncio.Future[list[Reply]],
-        packed: bytes,
-        replies: int,
-        made_at: float,
-        deadline: float,
-    ) -> None:
-        self.future = future
-        self.packed = packed
-        self.left = replies
-        self.replies: list[Reply] = []
-        self.made_at = made_at
-        self.deadline = deadline
-
-    def fail(self, error: StoreError) -> None:
-        """Tell the caller, if it still waits."""
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class Connection(asyncio.Protocol):
@@ -59,11 +36,12 @@ class Connection(asyncio.Protocol):
 
     What is asked within one turn of the event loop leaves in one write. A caller that is cancelled, or whose
     deadline passes, leaves its place in the queue to the reply that is still due, so no reply can reach
-    another caller. When a deadline passes and nothing was heard in the second half of the time it gave, the
+    another caller. When a deadline passes and nothing has been heard for as long as ``patience``, the
     connection is given up: it takes no more calls, and closes once nobody waits for it.
 
     Args:
         where: The server's URL without credentials, for errors.
+        patience: Seconds of silence, while a reply is overdue, that make it dead.
 
     Attributes:
         usable: Whether it takes calls.
@@ -71,8 +49,9 @@ class Connection(asyncio.Protocol):
         closed: Done once the connection is gone.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, patience: float) -> None:
         self.where = where
+        self._patience = patience
         self.usable = False
         self.watches = Watches()
         self._loop = asyncio.get_running_loop()
@@ -80,9 +59,11 @@ class Connection(asyncio.Protocol):
         # hiredis puts in a refusal's place whatever this returns; its types know only of exceptions.
         to_reply = cast("Callable[[str], Exception]", self._refusal)
         self._reader = hiredis.Reader(replyError=to_reply, notEnoughData=_NOTHING)
-        self._unsent: list[Call] = []
+        self._unsent: list[_Call] = []
+        self._packed: list[bytes] = []
         self._unsent_bytes = 0
-        self._due: deque[Call] = deque()
+        self._due: deque[_Call] = deque()
+        self._replies: list[Reply] = []
         self._flush_due = False
         self._paused = False
         self._transport: asyncio.Transport | None = None
@@ -107,16 +88,16 @@ class Connection(asyncio.Protocol):
         unsent = self._unsent
         if len(self._due) + len(unsent) >= MAX_CALLS or self._unsent_bytes > MAX_UNSENT_BYTES:
             raise Backpressure(f"{self.where}: too many calls are waiting")
-        loop = self._loop
-        call = Call(loop.create_future(), packed, replies, loop.time(), deadline)
-        unsent.append(call)
+        future: asyncio.Future[list[Reply]] = asyncio.Future(loop=self._loop)
+        unsent.append((future, replies, deadline))
+        self._packed.append(packed)
         self._unsent_bytes += len(packed)
-        if not self._flush_due and not self._paused:
+        if not self._flush_due:
             self._flush_due = True
-            loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         if deadline < self._timer_at:
             self._set_timer(deadline)
-        return call.future
+        return future
 
     def retire(self) -> None:
         """Take no more calls, and close once those that were made are answered."""
@@ -137,21 +118,21 @@ class Connection(asyncio.Protocol):
         """See ``asyncio.Protocol``."""
         self._heard = self._loop.time()
         due = self._due
-        reader = self._reader
-        reader.feed(data)
+        replies = self._replies
+        next_reply = self._reader.gets
+        self._reader.feed(data)
         try:
-            while (reply := reader.gets()) is not _NOTHING:
-                if isinstance(reply, hiredis.PushNotification):
-                    self.watches.push(reply)
+            while (reply := next_reply()) is not _NOTHING:
+                if reply.__class__ is hiredis.PushNotification:
+                    self.watches.push(cast("list[Reply]", reply))
                     continue
-                call = due[0]
-                call.replies.append(reply)
-                if call.left > 1:
-                    call.left -= 1
+                replies.append(reply)
+                if len(replies) < due[0][1]:
                     continue
-                due.popleft()
-                if not call.future.done():
-                    call.future.set_result(call.replies)
+                future, _, _ = due.popleft()
+                if not future.done():
+                    future.set_result(replies)
+                self._replies = replies = []
         except (hiredis.HiredisError, IndexError):
             # Unreadable, or nobody asked for it: whose the next one is can no longer be told.
             self._lose(f"{self.where} does not speak the Redis protocol")
@@ -179,32 +160,27 @@ class Connection(asyncio.Protocol):
         if self._paused or not self._unsent or self._transport is None or self._transport.is_closing():
             return
         # For who was cancelled, or told of its deadline, before this, nothing is sent.
-        calls = [call for call in self._unsent if not call.future.done()]
-        self._unsent.clear()
-        self._unsent_bytes = 0
-        self._due.extend(calls)
-        self._transport.write(b"".join([call.packed for call in calls]))
-        for call in calls:
-            call.packed = b""
+        packed = [data for data, call in zip(self._packed, self._unsent, strict=True) if not call[0].done()]
+        self._due.extend(call for call in self._unsent if not call[0].done())
+        self._forget_unsent()
+        self._transport.write(b"".join(packed))
 
     def _expire(self) -> None:
         """Fail the calls whose deadline has passed, and judge the connection by them."""
         now = self._loop.time()
         self._timer, self._timer_at = None, math.inf
         next_deadline = math.inf
-        silent = False
+        overdue = False
         for calls, applied in ((self._due, Applied.MAYBE), (self._unsent, Applied.NO)):
-            for call in calls:
-                if call.future.done():
+            for future, _, deadline in calls:
+                if future.done():
                     continue
-                if call.deadline > now:
-                    next_deadline = min(next_deadline, call.deadline)
+                if deadline > now:
+                    next_deadline = min(next_deadline, deadline)
                     continue
-                call.future.set_exception(
-                    StoreTimeout(f"{self.where} did not answer in time", applied=applied)
-                )
-                silent = silent or self._heard < (call.made_at + call.deadline) / 2
-        if silent:
+                future.set_exception(StoreTimeout(f"{self.where} did not answer in time", applied=applied))
+                overdue = True
+        if overdue and now - self._heard >= self._patience:
             self._give_up(f"{self.where} has stopped answering")
         if next_deadline < math.inf:
             self._set_timer(max(next_deadline, now + _TIMER_SLACK))
@@ -218,22 +194,25 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_at(when, self._expire)
 
     def _close_if_idle(self) -> None:
-        if all(call.future.done() for call in (*self._due, *self._unsent)):
+        if all(future.done() for future, _, _ in (*self._due, *self._unsent)):
             self.close()
+
+    def _forget_unsent(self) -> None:
+        self._unsent = []
+        self._packed = []
+        self._unsent_bytes = 0
 
     def _give_up(self, message: str) -> None:
         """Take no more calls, and send none: what is not sent yet never will be, and its callers are told."""
         self.usable = False
-        unsent, self._unsent = self._unsent, []
-        self._unsent_bytes = 0
-        for call in unsent:
-            call.fail(StoreUnavailable(message, applied=Applied.NO))
+        unsent = self._unsent
+        self._forget_unsent()
+        _fail(unsent, message, Applied.NO)
 
     def _lose(self, message: str) -> None:
         self._give_up(message)
         due, self._due = self._due, deque()
-        for call in due:
-            call.fail(StoreUnavailable(message, applied=Applied.MAYBE))
+        _fail(due, message, Applied.MAYBE)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -246,3 +225,9 @@ class Connection(asyncio.Protocol):
             # A primary that became a replica: who connects anew may be led to the new one.
             self.usable = False
         return ErrorReply(code, text)
+
+
+def _fail(calls: Iterable[_Call], message: str, applied: Applied) -> None:
+    for future, _, _ in calls:
+        if not future.done():
+            future.set_exception(StoreUnavailable(message, applied=applied))

@@ -70,14 +70,17 @@ class DirectDial:
         logger.info("connected to %s", self._where)
         return connection
 
+    def _new_connection(self) -> Connection:
+        return Connection(self._where, self._options.timeout / 2)
+
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         address, tls = self.address, self._options.tls
         if address.path:
-            _, connection = await loop.create_unix_connection(lambda: Connection(self._where), address.path)
+            _, connection = await loop.create_unix_connection(self._new_connection, address.path)
             return connection
         transport, connection = await loop.create_connection(
-            lambda: Connection(self._where), address.host, address.port, ssl=tls
+            self._new_connection, address.host, address.port, ssl=tls
         )
         keep_alive(cast("socket.socket", transport.get_extra_info("socket")))
         return connection

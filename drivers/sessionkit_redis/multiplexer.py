@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import StoreUnavailable
 from sessionkit_redis.lane import Lane
-from sessionkit_redis.transport import Layout, Watched, pack
+from sessionkit_redis.transport import Layout, Watched, pack, pack_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -44,8 +44,8 @@ class Multiplexer:
 
     def call(self, commands: Sequence[Command], deadline: float | None = None) -> Awaitable[list[Reply]]:
         """See ``Transport.call``."""
-        packed = pack(commands)
         count = len(commands)
+        packed = pack_one(commands[0]) if count == 1 else pack(commands)
         lanes = self._last
         loop = asyncio.get_running_loop()
         if lanes is None or lanes.loop is not loop:

@@ -22,10 +22,14 @@ class Server:
     Args:
         transport: What carries them.
         where: The server's URL without credentials, for errors.
+
+    Attributes:
+        call: See ``Transport.call``.
     """
 
     def __init__(self, transport: Transport, where: str) -> None:
         self._transport = transport
+        self.call = transport.call
         self.where = where
 
     async def execute(self, *command: bytes | str | int) -> Reply:
@@ -34,14 +38,10 @@ class Server:
         Raises:
             SessionKitError: The server refused it, or cannot be asked.
         """
-        [reply] = await self._transport.call((command,))
+        [reply] = await self.call((command,))
         if isinstance(reply, ErrorReply):
             raise self.refused(reply, str(command[1]) if len(command) > 1 else None)
         return reply
-
-    async def execute_many(self, commands: Sequence[Command]) -> list[Reply]:
-        """Return the replies to several commands, refusals among them."""
-        return await self._transport.call(commands)
 
     async def run(self, script: Script, key: str, *arguments: bytes | str | int) -> Reply:
         """Return the reply to one run of a script.
@@ -49,8 +49,14 @@ class Server:
         Raises:
             SessionKitError: As ``execute``.
         """
-        [reply] = await self.run_many(script, (script.by_name(key, *arguments),))
-        return self.accept(reply, key)
+        command = script.by_name(key, *arguments)
+        deadline = self._transport.deadline()
+        [reply] = await self.call((command,), deadline)
+        if isinstance(reply, ErrorReply):
+            if reply.code == "NOSCRIPT":
+                [reply] = await self.call((script.in_full(command),), deadline)
+            return self.accept(reply, key)
+        return reply
 
     async def run_many(self, script: Script, commands: Sequence[Command]) -> list[Reply]:
         """Return the replies to commands made by ``script.by_name``, refusals among them.
@@ -62,11 +68,11 @@ class Server:
             StoreError: As ``Transport.call``; ``applied`` is MAYBE where only the second sending failed.
         """
         deadline = self._transport.deadline()
-        replies = await self._transport.call(commands, deadline)
+        replies = await self.call(commands, deadline)
         unknown = [at for at, reply in enumerate(replies) if _is_unknown_script(reply)]
         if unknown:
             try:
-                again = await self._transport.call([script.in_full(commands[at]) for at in unknown], deadline)
+                again = await self.call([script.in_full(commands[at]) for at in unknown], deadline)
             except StoreError as error:
                 if len(unknown) < len(commands):
                     error.applied = Applied.MAYBE

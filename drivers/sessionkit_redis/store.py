@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from sessionkit.errors import SessionKitError
-    from sessionkit_redis.transport import Command, Reply, Transport
+    from sessionkit_redis.transport import Reply, Transport
 
 _CAPABILITIES = Capabilities(durable=True, scope=Scope.NETWORK)
 _PAGE = 500
@@ -94,10 +94,11 @@ class RedisStore(SessionStore):
         """See ``SessionStore.put``."""
         put = Put(key, value, expires_in, if_version, write_id)
         check_put(put, MAX_VALUE_BYTES)
-        [result] = await self._put_page([put])
-        if isinstance(result, Receipt):
-            return result
-        raise result
+        version = write_id or new_version()
+        reply = await self._server.run(PUT, key, *_put_arguments(put, version))
+        if reply == 1:
+            return Receipt(version)
+        raise self._not_put(key, reply)
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         """See ``SessionStore.delete``."""
@@ -120,7 +121,7 @@ class RedisStore(SessionStore):
         found: dict[str, Record] = {}
         for page in _pages(check_keys(keys)):
             # Not MGET: it answers nil, as for an absent key, where a key holds something that is no string.
-            replies = await self._server.execute_many([("GET", key) for key in page])
+            replies = await self._server.call([("GET", key) for key in page])
             for key, reply in zip(page, replies, strict=True):
                 if reply is not None:
                     found[key] = self._record(key, reply)
@@ -165,16 +166,17 @@ class RedisStore(SessionStore):
 
     async def _put_page(self, page: Sequence[Put]) -> list[Receipt | SessionKitError]:
         versions = [put.write_id or new_version() for put in page]
-        commands = [_put_command(put, version) for put, version in zip(page, versions, strict=True)]
+        commands = [
+            PUT.by_name(put.key, *_put_arguments(put, version))
+            for put, version in zip(page, versions, strict=True)
+        ]
         replies = await self._server.run_many(PUT, commands)
         return [
-            self._put_outcome(put.key, version, reply)
+            Receipt(version) if reply == 1 else self._not_put(put.key, reply)
             for put, version, reply in zip(page, versions, replies, strict=True)
         ]
 
-    def _put_outcome(self, key: str, version: Version, reply: Reply) -> Receipt | SessionKitError:
-        if reply == 1:
-            return Receipt(version)
+    def _not_put(self, key: str, reply: Reply) -> SessionKitError:
         if isinstance(reply, bytes):
             return _conflict(key, reply)
         if isinstance(reply, ErrorReply):
@@ -189,24 +191,24 @@ class RedisStore(SessionStore):
         return self._server.number(reply) == 1
 
     async def _delete_page(self, page: Sequence[str]) -> int:
-        replies = await self._server.execute_many([("DEL", key) for key in page])
+        replies = await self._server.call([("DEL", key) for key in page])
         return sum(
             self._server.number(self._server.accept(reply, key))
             for key, reply in zip(page, replies, strict=True)
         )
 
     def _record(self, key: str, reply: Reply) -> Record:
-        accepted = self._server.accept(reply, key)
-        record = read_record(accepted) if isinstance(accepted, bytes) else None
+        record = read_record(reply) if isinstance(reply, bytes) else None
         if record is None:
+            self._server.accept(reply, key)
             raise self._server.corrupt(key)
         return record
 
 
-def _put_command(put: Put, version: Version) -> Command:
+def _put_arguments(put: Put, version: Version) -> tuple[bytes | str | int, ...]:
     expiry = "" if put.expires_in is None else milliseconds(put.expires_in)
     expected = b"" if put.if_version is None else b"absent" if put.if_version is ABSENT else put.if_version
-    return PUT.by_name(put.key, version, put.value, expiry, expected)
+    return version, put.value, expiry, expected
 
 
 def _conflict(key: str, current: bytes) -> VersionConflict:

@@ -14,7 +14,8 @@ Command: TypeAlias = tuple[bytes | str | int, ...]
 
 
 # hiredis's types say a tuple of one; it takes any number.
-_pack = cast("Callable[[Command], bytes]", hiredis.pack_command)
+pack_one = cast("Callable[[Command], bytes]", hiredis.pack_command)
+"""Returns one command as it travels."""
 
 
 class ErrorReply(NamedTuple):
@@ -120,9 +121,7 @@ class Transport(Protocol):
 
 def pack(commands: Sequence[Command]) -> bytes:
     """Return the commands as they travel."""
-    if len(commands) == 1:
-        return _pack(commands[0])
-    return b"".join(map(_pack, commands))
+    return b"".join(map(pack_one, commands))
 
 
 def key_of(command: Command) -> str | bytes | None:
