@@ -17,7 +17,7 @@ GROUP: Final = "sessionkit.drivers"
 """The entry-point group: name = URL scheme, value = a callable ``(StoreURL, **options) -> SessionStore``."""
 
 
-_EXTRAS: Final = {"redis": " (pip install 'sessionkit[redis]')"}
+_REDIS_EXTRA: Final = "pip install 'sessionkit[redis]'"
 
 
 def open_store(url: str | None = None, **options: Any) -> SessionStore:
@@ -62,10 +62,11 @@ def _find(scheme: str) -> EntryPoint:
     known = known_schemes()
     # No shorter one of the same family: redis:// for rediss:// would give up its encryption.
     close = [name for name in get_close_matches(scheme, known, n=1) if not scheme.startswith(name)]
-    listed = ", ".join(f"{name}://{_EXTRAS.get(name, '')}" for name in known)
+    listed = ", ".join(f"{name}://" for name in known)
     raise ConfigurationError(
         f"there is no driver for {scheme}://{f'; did you mean {close[0]}://?' if close else '.'}"
-        f" Known are {listed}. Another backend needs the package of its driver."
+        f" Known are {listed} (those of Redis need {_REDIS_EXTRA}). Another backend needs the package of its"
+        " driver."
     )
 
 
@@ -73,7 +74,7 @@ def _load(point: EntryPoint) -> Callable[..., SessionStore]:
     try:
         return cast("Callable[..., SessionStore]", point.load())
     except ImportError as error:
-        extra = _EXTRAS.get(point.name, "").strip(" ()")
+        extra = _REDIS_EXTRA if point.name.startswith("redis") else ""
         raise ConfigurationError(
             f"the driver of {point.name}:// cannot be imported, as {error.name or 'a package'!r} is missing"
             + (f": {extra}" if extra else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -20,6 +21,7 @@ class StoreURL:
         scheme: What selects the driver, in lower case.
         host: Host name or address, or "".
         port: Port, or None.
+        hosts: Every host with its port: several may be given, separated by commas; the first is ``host``.
         path: What follows the host, with its leading slash.
         username: User name, or None.
         password: Password, or None.
@@ -29,6 +31,7 @@ class StoreURL:
     scheme: str
     host: str = ""
     port: int | None = None
+    hosts: tuple[tuple[str, int | None], ...] = ()
     path: str = ""
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
@@ -52,8 +55,10 @@ class StoreURL:
         hint = f"the {scheme}:// URL cannot be read"
         try:
             # The scheme is replaced because urlsplit treats unknown ones by other rules.
-            parts = urlsplit(f"http://{rest}")
-            port = parts.port
+            authority = re.split("[/?#]", rest, maxsplit=1)[0]
+            userinfo, at, names = authority.rpartition("@")
+            hosts = tuple(_host_and_port(name) for name in names.split(","))
+            parts = urlsplit(f"http://{userinfo}{at}host{rest[len(authority) :]}")
             query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
             raise ConfigurationError(
@@ -70,8 +75,9 @@ class StoreURL:
             raise ConfigurationError(f"{hint}: the parameter {twice[0]!r} is given twice")
         return cls(
             scheme=scheme,
-            host=unquote(parts.hostname or ""),
-            port=port,
+            host=hosts[0][0],
+            port=hosts[0][1],
+            hosts=hosts,
             path=unquote(parts.path),
             username=None if parts.username is None else unquote(parts.username),
             password=None if parts.password is None else unquote(parts.password),
@@ -80,9 +86,11 @@ class StoreURL:
 
     def __str__(self) -> str:
         credentials = "***@" if self.username or self.password else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port is None else f":{self.port}"
-        return f"{self.scheme}://{credentials}{host}{port}{self.path}"
+        hosts = ",".join(
+            (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
+            for host, port in self.hosts or ((self.host, self.port),)
+        )
+        return f"{self.scheme}://{credentials}{hosts}{self.path}"
 
     def read_options(
         self, known: Mapping[str, Callable[[str], object]], given: Mapping[str, Any]
@@ -125,5 +133,10 @@ class StoreURL:
         return options
 
 
+def _host_and_port(text: str) -> tuple[str, int | None]:
+    parts = urlsplit(f"http://{text}")
+    return unquote(parts.hostname or ""), parts.port
+
+
 def _is_secret(name: str) -> bool:
-    return name.startswith("ssl_") or name in {"password", "username"}
+    return name.startswith("ssl_") or name.endswith(("password", "username", "credential_provider"))
