@@ -39,6 +39,10 @@ class Dial(Protocol):
         """
         ...
 
+    async def aclose(self) -> None:
+        """Must end what it has left running on this event loop."""
+        ...
+
 
 class DirectDial:
     """A ``Dial`` to one address.
@@ -69,6 +73,9 @@ class DirectDial:
             raise
         logger.info("connected to %s", self._where)
         return connection
+
+    async def aclose(self) -> None:
+        """See ``Dial``."""
 
     def _new_connection(self) -> Connection:
         return Connection(self._where, self._options.timeout / 2)

@@ -94,6 +94,7 @@ class Lane:
         for connection in list(self._live):
             connection.close()
             await connection.closed
+        await self._dial.aclose()
 
     def _start(self) -> None:
         self._attempt = asyncio.get_running_loop().create_task(self._connect())

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sessionkit.errors import ConfigurationError
-from sessionkit_redis.addresses import DEFAULT_PORT, Address
+from sessionkit_redis.addresses import DEFAULT_PORT, DEFAULT_SENTINEL_PORT, Address
 from sessionkit_redis.dialling import DirectDial
 from sessionkit_redis.multiplexer import Multiplexer
 from sessionkit_redis.options import RedisOptions
+from sessionkit_redis.sentinel import SentinelDial
 from sessionkit_redis.store import RedisStore
 from sessionkit_redis.tls import tls_context
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
     from sessionkit.store import StoreURL
-    from sessionkit_redis.transport import Transport
 
 _MAX_DIGITS: Final = 9
 _TLS_OPTIONS: Final[Mapping[str, Callable[[str], object]]] = dict.fromkeys(
@@ -35,13 +36,19 @@ _OPTIONS: Final[Mapping[str, Callable[[str], object]]] = {
 
 
 def open_driver(url: StoreURL, **options: Any) -> RedisStore:
-    """Open one server: ``redis://``, ``rediss://`` (TLS), or ``redis+unix://`` (Unix socket).
+    """Open one server, or several that act as one; ``rediss`` in place of ``redis`` is over TLS.
+
+    ::
+
+        redis[s]://[[user:]password@]host[:port][/db]
+        redis+unix://[[user:]password@]/path/of/socket
+        redis[s]+sentinel://[[user:]password@]host[:port][,host[:port]…]/service[/db]
 
     Args:
-        url: ``redis[s]://[[user:]password@]host[:port][/db]`` or ``redis+unix://[[user:]password@]/path``;
-            user, password and database may be given as options instead, never both ways.
+        url: Such a URL; user, password and database may be given as options instead, never both ways.
         options: Fields of ``RedisOptions``; for ``rediss``, the arguments of ``tls_context`` with ``ssl_``
-            in front, or a context of your own as ``ssl_context``.
+            in front, or a context of your own as ``ssl_context``; for Sentinels, their own login as
+            ``sentinel_username`` and ``sentinel_password``.
 
     Raises:
         ConfigurationError: The URL or an option is wrong.
@@ -53,6 +60,8 @@ def open_driver(url: StoreURL, **options: Any) -> RedisStore:
                 f"{url}: a Unix socket is given by its path: redis+unix:///run/redis.sock"
             )
         return _one_server(Address(path=url.path), settings, url)
+    if url.scheme.endswith("+sentinel"):
+        return _open_sentinel(url, options)
     settings = _settings(url, options, db=_database(url, url.path.strip("/")))
     if len(url.hosts) > 1:
         raise ConfigurationError(
@@ -61,12 +70,29 @@ def open_driver(url: StoreURL, **options: Any) -> RedisStore:
     return _one_server(Address(url.host or "localhost", url.port or DEFAULT_PORT), settings, url)
 
 
+def _open_sentinel(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
+    service, _, database = url.path.strip("/").partition("/")
+    if not service:
+        raise ConfigurationError(
+            f"{url}: name the service that the Sentinels watch, and its database if it is not 0:"
+            " redis+sentinel://host:26379/mymaster/0"
+        )
+    given = dict(options)
+    theirs = {name: given.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    settings = _settings(url, given, db=_database(url, database))
+    dial = SentinelDial(
+        [Address(host or "localhost", port or DEFAULT_SENTINEL_PORT) for host, port in url.hosts],
+        service,
+        settings,
+        replace(settings, db=0, credential_provider=None, **theirs),
+        str(url),
+    )
+    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url))
+
+
 def _one_server(address: Address, settings: RedisOptions, url: StoreURL) -> RedisStore:
-    return _store(Multiplexer(DirectDial(address, settings, str(url)), str(url), settings.timeout), url)
-
-
-def _store(transport: Transport, url: StoreURL) -> RedisStore:
-    return RedisStore(transport, str(url))
+    dial = DirectDial(address, settings, str(url))
+    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url))
 
 
 def _settings(url: StoreURL, options: Mapping[str, Any], **in_path: object) -> RedisOptions:
