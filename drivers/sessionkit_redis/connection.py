@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import hiredis
 
 from sessionkit.errors import Applied, Backpressure, StoreTimeout, StoreUnavailable
+from sessionkit_redis.errors import copy_for, from_exception
 from sessionkit_redis.transport import ErrorReply
 from sessionkit_redis.watches import Watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from sessionkit.errors import StoreError
     from sessionkit_redis.transport import Reply
 
 MAX_CALLS: Final = 65_536
@@ -84,7 +87,7 @@ class Connection(asyncio.Protocol):
             StoreUnavailable: The connection is lost; nothing was sent.
         """
         if not self.usable:
-            raise StoreUnavailable(f"{self.where} closed the connection")
+            raise self._lost()
         unsent = self._unsent
         if len(self._due) + len(unsent) >= MAX_CALLS or self._unsent_bytes > MAX_UNSENT_BYTES:
             raise Backpressure(f"{self.where}: too many calls are waiting")
@@ -106,7 +109,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close at once; who still waits is told so."""
-        self._lose(f"the connection to {self.where} was closed")
+        self._lose(StoreUnavailable(f"the connection to {self.where} was closed"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See ``asyncio.Protocol``."""
@@ -135,7 +138,7 @@ class Connection(asyncio.Protocol):
                 self._replies = replies = []
         except (hiredis.HiredisError, IndexError):
             # Unreadable, or nobody asked for it: whose the next one is can no longer be told.
-            self._lose(f"{self.where} does not speak the Redis protocol")
+            self._lose(StoreUnavailable(f"{self.where} does not speak the Redis protocol"))
         if not self.usable:
             self._close_if_idle()
 
@@ -150,7 +153,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
-        self._lose(f"{self.where} closed the connection")
+        # TLS tells some refusals only after the handshake, such as that of this client's certificate.
+        told = isinstance(exc, ssl.SSLError)
+        self._lose(from_exception(exc, self.where, Applied.MAYBE) if exc and told else self._lost())
         self.watches.end()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -181,7 +186,7 @@ class Connection(asyncio.Protocol):
                 future.set_exception(StoreTimeout(f"{self.where} did not answer in time", applied=applied))
                 overdue = True
         if overdue and now - self._heard >= self._patience:
-            self._give_up(f"{self.where} has stopped answering")
+            self._give_up(StoreUnavailable(f"{self.where} has stopped answering"))
         if next_deadline < math.inf:
             self._set_timer(max(next_deadline, now + _TIMER_SLACK))
         if not self.usable:
@@ -202,17 +207,20 @@ class Connection(asyncio.Protocol):
         self._packed = []
         self._unsent_bytes = 0
 
-    def _give_up(self, message: str) -> None:
+    def _lost(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.where} closed the connection")
+
+    def _give_up(self, error: StoreError) -> None:
         """Take no more calls, and send none: what is not sent yet never will be, and its callers are told."""
         self.usable = False
         unsent = self._unsent
         self._forget_unsent()
-        _fail(unsent, message, Applied.NO)
+        _fail(unsent, error, Applied.NO)
 
-    def _lose(self, message: str) -> None:
-        self._give_up(message)
+    def _lose(self, error: StoreError) -> None:
+        self._give_up(error)
         due, self._due = self._due, deque()
-        _fail(due, message, Applied.MAYBE)
+        _fail(due, error, Applied.MAYBE)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -227,7 +235,7 @@ class Connection(asyncio.Protocol):
         return ErrorReply(code, text)
 
 
-def _fail(calls: Iterable[_Call], message: str, applied: Applied) -> None:
+def _fail(calls: Iterable[_Call], error: StoreError, applied: Applied) -> None:
     for future, _, _ in calls:
         if not future.done():
-            future.set_exception(StoreUnavailable(message, applied=applied))
+            future.set_exception(copy_for(error, applied))

@@ -7,7 +7,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from sessionkit.errors import Applied
+from sessionkit.errors import Applied, StoreError, StoreTimeout
 from sessionkit_redis.connection import Connection
 from sessionkit_redis.errors import from_exception, from_login_reply
 from sessionkit_redis.options import NO_LOGIN
@@ -65,9 +65,12 @@ class DirectDial:
                 login = await self._options.login()
                 connection = await self._connect()
         except Exception as error:
-            raise from_exception(error, self._where, Applied.NO) from None
+            raise self._hinted(from_exception(error, self._where, Applied.NO)) from None
         try:
             await self._greet(connection, login, deadline)
+        except StoreError as error:
+            connection.close()
+            raise self._hinted(error) from None
         except BaseException:
             connection.close()
             raise
@@ -76,6 +79,17 @@ class DirectDial:
 
     async def aclose(self) -> None:
         """See ``Dial``."""
+
+    def _hinted(self, error: StoreError) -> StoreError:
+        """Say what else may be wrong where a server falls silent or hangs up instead of answering."""
+        answered = not isinstance(error, StoreTimeout) and error.applied is Applied.NO
+        if answered or not error.temporary:
+            return error
+        if self._options.tls:
+            hint = "is this its TLS port, and does it want a certificate of the client (ssl_cert_file)?"
+        else:
+            hint = "does it want TLS (rediss://)?"
+        return type(error)(f"{error}: {hint}", applied=Applied.NO)
 
     def _new_connection(self) -> Connection:
         return Connection(self._where, self._options.timeout / 2)

@@ -123,12 +123,18 @@ _EXCEPTIONS: Final = (
         False,
         "refused the connection: is the database number within its limit?",
     ),
+    _Meaning(
+        (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError),
+        StoreUnavailable,
+        True,
+        "closed the connection",
+    ),
     _Meaning((ssl.SSLError,), StoreUnavailable, False, _NO_TLS),
     _Meaning(
         (redis.ConnectionError, OSError, asyncio.IncompleteReadError),
         StoreUnavailable,
         True,
-        "cannot be reached: is the server running, and are host and port right?",
+        "cannot be reached: is the server running, and is its address right?",
     ),
 )
 
@@ -155,6 +161,16 @@ def from_exception(error: Exception, where: str, applied: Applied) -> StoreError
     return StoreUnavailable(
         f"{where} failed in an unforeseen way ({type(error).__name__})", temporary=False, applied=applied
     )
+
+
+def copy_for(error: StoreError, applied: Applied) -> StoreError:
+    """Return the same error for one more caller; a shared one would collect the tracebacks of all.
+
+    Args:
+        error: What happened.
+        applied: Whether this caller's commands may have been applied.
+    """
+    return type(error)(str(error), temporary=error.temporary, applied=applied)
 
 
 def corrupt(key: str | None, where: str) -> CorruptRecord:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import Applied, Backpressure, StoreError, StoreTimeout, StoreUnavailable
 from sessionkit_redis.connection import MAX_CALLS, Connection
+from sessionkit_redis.errors import copy_for
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -145,8 +146,7 @@ class Lane:
             if waiter.done() or waiter in but:
                 continue
             if isinstance(error, StoreError):
-                # One for each: a shared exception would collect every traceback. Of theirs nothing was sent.
-                waiter.set_exception(type(error)(str(error), temporary=error.temporary, applied=Applied.NO))
+                waiter.set_exception(copy_for(error, Applied.NO))
             else:
                 waiter.set_exception(error)
 

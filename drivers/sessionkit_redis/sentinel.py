@@ -1,8 +1,8 @@
 """The primary that the Sentinels name, wherever it moves.
 
 A Sentinel is asked, not believed: one that was cut off from the others goes on naming the old primary. So
-what most of them say is tried first, and the server must call itself a primary, too. See "Guidelines for Redis
-clients with support for Redis Sentinel" in Redis's documentation.
+what most of them say is tried first, and the server must call itself a primary, too. See "Guidelines for
+Redis clients with support for Redis Sentinel" in Redis's documentation.
 """
 
 from __future__ import annotations

@@ -52,7 +52,5 @@ def tls_context(
 
 def _unusable(option: str, file: str | None, wanted: str, error: OSError) -> ConfigurationError:
     # OpenSSL's own errors are of OSError, too, and say in a word or two what is wrong.
-    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-    return ConfigurationError(
-        f"{option}: {file!r} cannot be read as PEM of {wanted} ({reason or error.errno})"
-    )
+    reason = (isinstance(error, ssl.SSLError) and error.reason) or error.strerror or "unreadable"
+    return ConfigurationError(f"{option}: {file!r} cannot be read as PEM of {wanted} ({reason})")
