@@ -81,15 +81,16 @@ class DirectDial:
         """See ``Dial``."""
 
     def _hinted(self, error: StoreError) -> StoreError:
-        """Say what else may be wrong where a server falls silent or hangs up instead of answering."""
-        answered = not isinstance(error, StoreTimeout) and error.applied is Applied.NO
-        if answered or not error.temporary:
+        """Say what else may be wrong where a server hangs up on the first words, or over TLS falls silent."""
+        if isinstance(error, StoreTimeout) and self._options.tls:
+            hint = ": is this its TLS port?"
+        elif not error.temporary or error.applied is Applied.NO or isinstance(error, StoreTimeout):
             return error
-        if self._options.tls:
-            hint = "is this its TLS port, and does it want a certificate of the client (ssl_cert_file)?"
+        elif self._options.tls:
+            hint = ": does it want a certificate of the client (ssl_cert_file)?"
         else:
-            hint = "does it want TLS (rediss://)?"
-        return type(error)(f"{error}: {hint}", applied=Applied.NO)
+            hint = ": does it want TLS (rediss://)?"
+        return type(error)(f"{error}{hint}", applied=Applied.NO)
 
     def _new_connection(self) -> Connection:
         return Connection(self._where, self._options.timeout / 2)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sessionkit.redis")
 
 _FIRST_PAUSE: Final = 0.05
-_MOST_DOUBLINGS: Final = 4
+_MOST_DOUBLINGS: Final = 3
 _SETTLED: Final = 1.0
 """Seconds a connection must have lived for the next attempt to come without a pause."""
 

@@ -148,14 +148,24 @@ class SentinelDial:
         connection.closed.add_done_callback(lambda _: guard.cancel())
 
     async def _guard(self, connection: Connection, address: Address) -> None:
-        """Close the connection once the Sentinels name another primary than its own."""
+        """Close the connection once a Sentinel switches to another primary than its own."""
+        # Others than the one that leads the failover may hear of it seconds later: so all are listened to.
+        create_task = asyncio.get_running_loop().create_task
+        listeners = [create_task(self._listen(sentinel, address)) for sentinel in self._sentinels]
+        try:
+            await asyncio.wait(listeners, return_when=asyncio.FIRST_COMPLETED)
+            logger.warning("%s: the primary is no longer %s", self._where, address)
+            connection.close()
+        finally:
+            for listener in listeners:
+                listener.cancel()
+            await asyncio.wait(listeners)
+
+    async def _listen(self, sentinel: Address, address: Address) -> None:
         while True:
             try:
-                async with self._talk_to(random.choice(self._sentinels), _soon()) as news:
-                    await self._wait_for_another(news, address)
-                    logger.warning("%s: the primary is no longer %s", self._where, address)
-                    connection.close()
-                    return
+                async with self._talk_to(sentinel, _soon()) as news:
+                    return await self._wait_for_another(news, address)
             except SessionKitError as error:
                 logger.info("cannot hear of a failover, trying again: %s", error)
             await asyncio.sleep(random.uniform(*_PAUSE))
