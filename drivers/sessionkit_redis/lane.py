@@ -81,10 +81,10 @@ class Lane:
         finally:
             self._waiters.pop(waiter, None)
 
-    def drop(self) -> None:
-        """Close the connection that there is; the next caller makes a new one."""
+    def retire(self) -> None:
+        """Close the connection once its calls are answered; the next caller makes a new one."""
         for connection in list(self._live):
-            connection.close()
+            connection.retire()
 
     async def aclose(self) -> None:
         """Close every connection; who still waits for one, or for a reply, is told so."""

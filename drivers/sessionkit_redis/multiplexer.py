@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import StoreUnavailable
 from sessionkit_redis.lane import Lane
-from sessionkit_redis.transport import Layout, Watched, pack, pack_one
+from sessionkit_redis.transport import ErrorReply, Layout, Watched, pack, pack_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -83,10 +83,11 @@ class Multiplexer:
         except BaseException:
             changed.cancel()
             raise
-        if on != b"OK" or caching != b"OK":
+        refused = isinstance(value, ErrorReply)  # such as by a node of a cluster that the key has left
+        if on != b"OK" or caching != b"OK" or refused:
             loop.call_later(random.uniform(*_LOOK_AGAIN), changed.cancel)
         return Watched(
-            value if isinstance(value, bytes) else None,
+            b"" if refused else value if isinstance(value, bytes) else None,
             expires_in / 1000 if isinstance(expires_in, int) and expires_in >= 0 else None,
             changed,
         )
@@ -100,11 +101,12 @@ class Multiplexer:
         """See ``Node.connections_made``."""
         return self._lanes_of(asyncio.get_running_loop()).short.connections_made
 
-    def drop(self) -> None:
-        """Close this event loop's connections; the next callers make new ones."""
-        lanes = self._lanes_of(asyncio.get_running_loop())
-        lanes.short.drop()
-        lanes.bulk.drop()
+    def retire(self) -> None:
+        """Close this event loop's connections once their calls are answered; later calls make new ones."""
+        lanes = self._lanes.get(asyncio.get_running_loop())
+        if lanes is not None:
+            lanes.short.retire()
+            lanes.bulk.retire()
 
     async def aclose(self) -> None:
         """See ``Transport.aclose``."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sessionkit.errors import ConfigurationError
 from sessionkit_redis.addresses import DEFAULT_PORT, DEFAULT_SENTINEL_PORT, Address
+from sessionkit_redis.cluster import Cluster
 from sessionkit_redis.dialling import DirectDial
 from sessionkit_redis.multiplexer import Multiplexer
 from sessionkit_redis.options import RedisOptions
@@ -43,6 +44,7 @@ def open_driver(url: StoreURL, **options: Any) -> RedisStore:
         redis[s]://[[user:]password@]host[:port][/db]
         redis+unix://[[user:]password@]/path/of/socket
         redis[s]+sentinel://[[user:]password@]host[:port][,host[:port]…]/service[/db]
+        redis[s]+cluster://[[user:]password@]host[:port][,host[:port]…]
 
     Args:
         url: Such a URL; user, password and database may be given as options instead, never both ways.
@@ -62,6 +64,8 @@ def open_driver(url: StoreURL, **options: Any) -> RedisStore:
         return _one_server(Address(path=url.path), settings, url)
     if url.scheme.endswith("+sentinel"):
         return _open_sentinel(url, options)
+    if url.scheme.endswith("+cluster"):
+        return _open_cluster(url, options)
     settings = _settings(url, options, db=_database(url, url.path.strip("/")))
     if len(url.hosts) > 1:
         raise ConfigurationError(
@@ -88,6 +92,14 @@ def _open_sentinel(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
         str(url),
     )
     return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url))
+
+
+def _open_cluster(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
+    settings = _settings(url, options, db=_database(url, url.path.strip("/")))
+    if settings.db:
+        raise ConfigurationError(f"{url}: a cluster has database 0 only, not {settings.db}")
+    seeds = [Address(host or "localhost", port or DEFAULT_PORT) for host, port in url.hosts]
+    return RedisStore(Cluster(seeds, settings, str(url)), str(url))
 
 
 def _one_server(address: Address, settings: RedisOptions, url: StoreURL) -> RedisStore:

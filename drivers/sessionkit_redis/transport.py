@@ -35,7 +35,7 @@ class Watched(NamedTuple):
     """A string as it was, and how to hear of its next change.
 
     Attributes:
-        value: What stood under the key, or None.
+        value: What stood under the key, None if nothing did, empty if that cannot be told now.
         expires_in: Seconds it would have stood there for, or None.
         changed: Done, or cancelled, once something else may stand there. That may be early, and an expiry may
             not do it. Whoever stops waiting cancels it.

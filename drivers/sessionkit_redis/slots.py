@@ -1,0 +1,143 @@
+"""Which node of a cluster serves which key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+from sessionkit_redis.addresses import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sessionkit_redis.transport import ErrorReply, Reply
+
+SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS
+
+
+def slot_of(key: bytes | str) -> int:
+    """Return the slot of a key."""
+    return key_slot(key.encode() if isinstance(key, str) else key)
+
+
+class SlotMap:
+    """The node that serves each slot, as far as is known.
+
+    Args:
+        owners: For each of the ``SLOTS`` slots its primary's address, or None.
+        replicas: The other nodes' addresses.
+    """
+
+    def __init__(self, owners: list[Address | None], replicas: Iterable[Address] = ()) -> None:
+        self._owners = owners
+        self.replicas = frozenset(replicas)
+
+    @classmethod
+    def read(cls, reply: Reply, asked: Address) -> SlotMap:
+        """Read a reply to ``CLUSTER SLOTS``.
+
+        Args:
+            reply: The reply; what is not of its form is left out.
+            asked: Whose reply it is: a node that does not know its own host name leaves it empty.
+        """
+        owners: list[Address | None] = [None] * SLOTS
+        replicas: list[Address] = []
+        for part in reply if isinstance(reply, list) else ():
+            match part:
+                case [int(first), int(last), *nodes] if 0 <= first <= last < SLOTS:
+                    addresses = [_address(node, asked) for node in nodes]
+                    owners[first : last + 1] = addresses[:1] * (last + 1 - first)
+                    replicas += [address for address in addresses[1:] if address is not None]
+                case _:
+                    pass
+        return cls(owners, replicas)
+
+    @property
+    def primaries(self) -> list[Address]:
+        """The nodes that serve slots, in a settled order."""
+        return sorted({owner for owner in self._owners if owner is not None})
+
+    def owner(self, slot: int) -> Address | None:
+        """Return the node that serves the slot, or None if none is known to."""
+        return self._owners[slot]
+
+    def move(self, slot: int, owner: Address) -> None:
+        """Take note of the slot's new node."""
+        self._owners[slot] = owner
+
+
+class Redirection(NamedTuple):
+    """A node's word that another one takes the command.
+
+    Attributes:
+        slot: The slot it is about.
+        address: The other node.
+        lasting: Whether the slot has moved, and not only this key of it.
+    """
+
+    slot: int
+    address: Address
+    lasting: bool
+
+
+def read_redirection(reply: ErrorReply, asked: Address) -> Redirection | None:
+    """Return what a ``MOVED`` or ``ASK`` says, or None if the reply is something else.
+
+    Args:
+        reply: A refusal.
+        asked: Whose it is.
+    """
+    match reply.text.split():
+        case ["MOVED" | "ASK" as code, slot, place] if slot.isdecimal() and int(slot) < SLOTS:
+            host, _, port = place.rpartition(":")
+            if port.isdecimal():
+                return Redirection(int(slot), Address(host or asked.host, int(port)), code == "MOVED")
+        case _:
+            pass
+    return None
+
+
+class Claim(NamedTuple):
+    """What a node says of itself.
+
+    Attributes:
+        slots: The ranges it serves, such as ``0-5460``.
+        moving: Whether any of its slots is on its way to or from another node.
+    """
+
+    slots: tuple[str, ...] = ()
+    moving: bool = False
+
+    @classmethod
+    def read(cls, reply: Reply) -> Claim:
+        """Read a reply to ``CLUSTER NODES``."""
+        text = reply.decode() if isinstance(reply, bytes) else ""
+        for line in text.splitlines():
+            _, _, flags, *rest = line.split()
+            if "myself" in flags.split(","):
+                words = rest[5:]
+                slots = tuple(word for word in words if not word.startswith("["))
+                return cls(slots, len(slots) < len(words))
+        return cls()
+
+    @property
+    def served(self) -> int:
+        """How many slots it serves."""
+        total = 0
+        for part in self.slots:
+            first, _, last = part.partition("-")
+            total += int(last or first) - int(first) + 1
+        return total
+
+
+def _address(node: Reply, asked: Address) -> Address | None:
+    match node:
+        case [bytes(b"?"), *_]:
+            return None  # it is to be reached by a name that it was not given
+        case [bytes(host), int(port), *_]:
+            return Address(host.decode() or asked.host, port)
+        case [None, int(port), *_]:
+            return Address(asked.host, port)
+        case _:
+            return None
