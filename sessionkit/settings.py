@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 DEFAULT_URL: Final = "sqlite:///sessionkit.db"
 """The embedded default: a file in the working directory."""
 
+_DRIVER_OPTIONS: Final = (
+    "timeout",
+    "ssl_ca_file",
+    "ssl_cert_file",
+    "ssl_key_file",
+    "ssl_key_password",
+    "sentinel_username",
+    "sentinel_password",
+)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -47,6 +57,12 @@ class Settings(BaseSettings):
         prefix: ``SESSIONKIT_PREFIX``: what every key starts with.
         idle_timeout: ``SESSIONKIT_IDLE_TIMEOUT``: seconds of silence that end a session.
         timeout: ``SESSIONKIT_TIMEOUT``: seconds an operation of the store may take.
+        ssl_ca_file: ``SESSIONKIT_SSL_CA_FILE``: the only authorities to trust, for a store over TLS.
+        ssl_cert_file: ``SESSIONKIT_SSL_CERT_FILE``: this client's certificate, for a store that asks for one.
+        ssl_key_file: ``SESSIONKIT_SSL_KEY_FILE``: its key.
+        ssl_key_password: ``SESSIONKIT_SSL_KEY_PASSWORD``: what the key is encrypted with.
+        sentinel_username: ``SESSIONKIT_SENTINEL_USERNAME``: the Sentinels' user, if they have users.
+        sentinel_password: ``SESSIONKIT_SENTINEL_PASSWORD``: the Sentinels' password, if they have one.
     """
 
     model_config = SettingsConfigDict(
@@ -60,6 +76,12 @@ class Settings(BaseSettings):
     prefix: str = DEFAULT_PREFIX
     idle_timeout: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    ssl_ca_file: str | None = None
+    ssl_cert_file: str | None = None
+    ssl_key_file: str | None = None
+    ssl_key_password: SecretStr | None = None
+    sentinel_username: str | None = None
+    sentinel_password: SecretStr | None = None
 
     @classmethod
     def load(cls) -> Self:
@@ -88,7 +110,7 @@ class Settings(BaseSettings):
             ConfigurationError: ``REDIS_URL`` is no Redis URL, or ``REDIS_PASSWORD`` or ``REDIS_DB`` is set
                 and nothing that says for which server.
         """
-        options: dict[str, Any] = {} if self.timeout is None else {"timeout": self.timeout}
+        options = self._options()
         if self.url is not None:
             return Target(self.url.get_secret_value(), options, "SESSIONKIT_URL")
         if self.redis_password is not None:
@@ -106,6 +128,15 @@ class Settings(BaseSettings):
                 " set REDIS_URL=redis://host:6379, or SESSIONKIT_URL to the store you want"
             )
         return Target(DEFAULT_URL, options)
+
+    def _options(self) -> dict[str, Any]:
+        """Return the driver's options that are set; one that it does not know it refuses."""
+        options = {name: getattr(self, name) for name in _DRIVER_OPTIONS}
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in options.items()
+            if value is not None
+        }
 
 
 def _check_names(known: Set[str]) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sessionkit import open_store
 from sessionkit.errors import ConfigurationError
 from sessionkit.settings import DEFAULT_URL, Settings, Target
 
@@ -19,6 +20,9 @@ NAMES = [
     "REDIS_URL",
     "REDIS_PASSWORD",
     "REDIS_DB",
+    *(f"SESSIONKIT_SSL_{name}" for name in ("CA_FILE", "CERT_FILE", "KEY_FILE", "KEY_PASSWORD")),
+    "SESSIONKIT_SENTINEL_USERNAME",
+    "SESSIONKIT_SENTINEL_PASSWORD",
 ]
 
 
@@ -49,6 +53,26 @@ def test_redis_variables_as_guides_have_them(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("REDIS_DB", "2")
     expected = Target("redis://localhost:6379", {"password": SECRET, "db": 2}, "REDIS_URL")
     assert Settings.load().target() == expected
+
+
+def test_tls_files_and_sentinel_login_go_to_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONKIT_URL", "rediss+sentinel://host/service")
+    expected: dict[str, str] = {}
+    for name in ("ssl_ca_file", "ssl_cert_file", "ssl_key_file", "ssl_key_password"):
+        monkeypatch.setenv(f"SESSIONKIT_{name.upper()}", expected.setdefault(name, f"the {name}"))
+    for name in ("sentinel_username", "sentinel_password"):
+        monkeypatch.setenv(f"SESSIONKIT_{name.upper()}", expected.setdefault(name, f"the {name}"))
+    settings = Settings.load()
+    assert settings.target().options == expected
+    assert "the ssl_key_password" not in repr(settings)
+    assert "the sentinel_password" not in repr(settings)
+
+
+def test_tls_files_for_a_store_without_tls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONKIT_URL", "redis://host")
+    monkeypatch.setenv("SESSIONKIT_SSL_CA_FILE", "ca.pem")
+    with pytest.raises(ConfigurationError, match=r"'ssl_ca_file' is for a connection over TLS: rediss://"):
+        open_store()
 
 
 def test_a_dotenv_file_is_read_and_the_environment_wins(

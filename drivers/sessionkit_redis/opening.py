@@ -109,6 +109,10 @@ def _one_server(address: Address, settings: RedisOptions, url: StoreURL) -> Redi
 
 def _settings(url: StoreURL, options: Mapping[str, Any], **in_path: object) -> RedisOptions:
     tls = url.scheme.startswith("rediss")
+    if not tls and (refused := [name for name in options if name.startswith("ssl_")]):
+        raise ConfigurationError(
+            f"{url}: {min(refused)!r} is for a connection over TLS: {_over_tls(url.scheme)}"
+        )
     given = url.read_options({**_OPTIONS, **(_TLS_OPTIONS if tls else {})}, options)
     in_url = {"username": url.username, "password": url.password, **in_path}
     for name, value in in_url.items():
@@ -116,6 +120,10 @@ def _settings(url: StoreURL, options: Mapping[str, Any], **in_path: object) -> R
             raise ConfigurationError(f"{url}: {name!r} is given in the URL and as an option, and they differ")
     secured = {name.removeprefix("ssl_"): given.pop(name) for name in list(given) if name.startswith("ssl_")}
     return RedisOptions(**given, tls=_context(url, **secured) if tls else None)
+
+
+def _over_tls(scheme: str) -> str:
+    return "a Unix socket has none" if scheme == "redis+unix" else f"{scheme.replace('redis', 'rediss')}://"
 
 
 def _context(url: StoreURL, context: ssl.SSLContext | None = None, **options: Any) -> ssl.SSLContext:
