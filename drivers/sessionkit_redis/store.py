@@ -76,10 +76,8 @@ class RedisStore(SessionStore):
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         """See ``SessionStore.get``."""
         check_key(key)
-        if renew_for is None:
-            reply = await self._server.execute("GET", key)
-        else:
-            reply = await self._server.execute("GETEX", key, "PX", milliseconds(renew_for))
+        command = ("GET", key) if renew_for is None else ("GETEX", key, "PX", milliseconds(renew_for))
+        [reply] = await self._server.call((command,))
         return None if reply is None else self._record(key, reply)
 
     async def put(
