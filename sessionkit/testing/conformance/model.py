@@ -42,9 +42,11 @@ class ModelTests(StoreTests):
         suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture],
     )
     @given(operations=_operations)
-    async def test_it_agrees_with_a_dictionary(self, operations: list[tuple[str, str, bytes, str]]) -> None:
+    async def test_it_agrees_with_a_dictionary(
+        self, prefix: str, operations: list[tuple[str, str, bytes, str]]
+    ) -> None:
         async with self.open_store() as store:
-            model = _Model(store, f"model-{uuid.uuid4().hex}:")
+            model = _Model(store, f"{prefix}{uuid.uuid4().hex}:")
             for operation in operations:
                 await model.apply(*operation)
                 await model.check()
