@@ -19,6 +19,9 @@ class Login(NamedTuple):
     username: str | None = None
     password: str | None = None
 
+    def __repr__(self) -> str:
+        return "Login(...)"
+
 
 NO_LOGIN: Final = Login()
 

@@ -27,6 +27,9 @@ class ErrorReply(NamedTuple):
     code: str
     text: str
 
+    def __repr__(self) -> str:
+        return f"ErrorReply({self.code!r})"
+
 
 Reply: TypeAlias = "bytes | int | list[Reply] | dict[Reply, Reply] | ErrorReply | None"
 

@@ -52,6 +52,9 @@ class Record(NamedTuple):
     value: bytes
     version: Version
 
+    def __repr__(self) -> str:
+        return f"Record(value={_unshown(self.value)}, version={self.version!r})"
+
 
 class Receipt(NamedTuple):
     """The proof of an acknowledged write: the version it made, and where it is."""
@@ -68,6 +71,15 @@ class Put(NamedTuple):
     expires_in: float | None = None
     if_version: Version | Absent | None = None
     write_id: Version | None = None
+
+    def __repr__(self) -> str:
+        rest = ", ".join(f"{name}={value!r}" for name, value in zip(self._fields[2:], self[2:], strict=True))
+        return f"Put(key={self.key!r}, value={_unshown(self.value)}, {rest})"
+
+
+def _unshown(value: bytes) -> str:
+    """Return what stands for a stored value in a text that may end up in a log."""
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else f"<{type(value).__name__}>"
 
 
 class Scope(Enum):
