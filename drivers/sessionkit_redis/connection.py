@@ -229,7 +229,8 @@ class Connection(asyncio.Protocol):
 
     def _refusal(self, text: str) -> ErrorReply:
         code = text.partition(" ")[0]
-        if code == "READONLY":
+        # Redis before 7.0 puts a script's refusal behind words of its own.
+        if code == "READONLY" or " -READONLY " in text:
             # A primary that became a replica: who connects anew may be led to the new one.
             self.usable = False
         return ErrorReply(code, text)

@@ -443,15 +443,22 @@ async def test_too_many_unsent_bytes_are_refused_until_they_are_sent(
     assert (first.result(), second.result()) == ([b"1"], [b"2"])
 
 
-async def test_a_primary_turned_replica_takes_no_more_calls_and_answers_those_made(pair: Pair) -> None:
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("READONLY", "READONLY You can't write against a read only replica."),
+        ("ERR", "ERR Error running script (call to f_92): @user_script:29: -READONLY You can't write"),
+    ],
+)
+async def test_a_primary_turned_replica_takes_no_more_calls_and_answers_those_made(
+    pair: Pair, code: str, text: str
+) -> None:
     connection, peer = pair
     refused, other = ask(connection, "a"), ask(connection, "b")
     await peer.received()
     unsent = ask(connection, "c")
-    connection.data_received(b"-READONLY You can't write against a read only replica.\r\n")
-    [reply] = refused.result()
-    assert isinstance(reply, ErrorReply)
-    assert reply.code == "READONLY"
+    connection.data_received(b"-%s\r\n" % text.encode())
+    assert refused.result() == [ErrorReply(code, text)]
     with pytest.raises(StoreUnavailable) as caught:
         ask(connection, "d")
     assert caught.value.applied is Applied.NO
