@@ -115,6 +115,21 @@ def test_command_raises_what_the_server_refuses(redis_server: RedisServer) -> No
         redis_server.command("GET", "absent")
 
 
+def test_array_returns_its_items_in_order(redis_server: RedisServer) -> None:
+    assert redis_server.array("LRANGE", "absent", "0", "-1") == []
+    redis_server.command("RPUSH", "list", b"\r\n", "", b"\xff", "last")
+    assert redis_server.array("LRANGE", "list", "0", "-1") == [b"\r\n", b"", b"\xff", b"last"]
+
+
+def test_array_raises_what_is_none(redis_server: RedisServer) -> None:
+    with pytest.raises(StoreUnavailable, match=r"NOSUCH.*unknown command"):
+        redis_server.array("NOSUCH")
+    with pytest.raises(StoreUnavailable, match="PONG"):
+        redis_server.array("PING")
+    with pytest.raises(StoreUnavailable, match="MGET"):
+        redis_server.array("MGET", "absent")
+
+
 def test_failure_to_start_shows_the_log_but_no_password(server_binary: ServerBinary) -> None:
     server = RedisServer(server_binary, password="hunter2", config={"maxmemory": "hunter2"})
     with pytest.raises(StoreUnavailable, match="FATAL CONFIG FILE ERROR") as caught:

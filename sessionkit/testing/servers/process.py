@@ -13,11 +13,11 @@ import tempfile
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 from sessionkit.errors import ConfigurationError, StoreUnavailable
-from sessionkit.testing.servers.wire import ask
+from sessionkit.testing.servers.wire import ask, ask_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +37,8 @@ _POLL_SECONDS: Final = 0.005
 _PORTS: Final = range(20_000, 32_000)
 _OURS: Final = frozenset({"bind", "daemonize", "dir", "logfile", "port", "requirepass", "tls-port"})
 _PR_SET_PDEATHSIG: Final = 1
+
+_Reply = TypeVar("_Reply", bytes, list[bytes])
 
 
 class RedisServer:
@@ -190,7 +192,7 @@ class RedisServer:
         self.stop()
         self.start()
 
-    def command(self, *words: str) -> bytes:
+    def command(self, *words: str | bytes) -> bytes:
         """Send one command over a connection of its own.
 
         Returns:
@@ -199,10 +201,21 @@ class RedisServer:
         Raises:
             StoreUnavailable: It cannot be reached, replies with an error, or with anything else.
         """
+        return self._ask(ask, words)
+
+    def array(self, *words: str | bytes) -> list[bytes]:
+        """Send one command as ``command`` does, and return its reply, where it is an array without arrays.
+
+        Raises:
+            StoreUnavailable: As ``command``.
+        """
+        return self._ask(ask_array, words)
+
+    def _ask(self, how: Callable[..., _Reply], words: Sequence[str | bytes]) -> _Reply:
         try:
-            return ask(self.port, self._password, _REPLY_SECONDS, *words)
+            return how(self.port, self._password, _REPLY_SECONDS, *words)
         except OSError as error:
-            raise StoreUnavailable(f"{self._name}: no reply to {words[0]}: {error}") from None
+            raise StoreUnavailable(f"{self._name}: no reply to {words[0]!s}: {error}") from None
 
     @property
     def _name(self) -> str:
