@@ -35,6 +35,7 @@ _PROBE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.005
 # Below every system's range of ephemeral ports, so that no outgoing connection takes a stopped server's port.
 _PORTS: Final = range(20_000, 32_000)
+_BUS_OFFSET: Final = 10_000
 _OURS: Final = frozenset({"bind", "daemonize", "dir", "logfile", "port", "requirepass", "tls-port"})
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -70,7 +71,7 @@ class RedisServer:
         Args:
             binary: What to run.
             data_dir: A directory to keep when it stops; without one it gets its own, which goes with it.
-            password: The default user's password.
+            password: The default user's password, also given to a primary that it replicates.
             config: Directives of ``redis.conf``, each with its value as it stands there, or with several for
                 one that recurs. The default user must stay able to ``PING`` and to ask for ``INFO``.
             sentinel: Run as a Sentinel.
@@ -192,8 +193,12 @@ class RedisServer:
         self.stop()
         self.start()
 
-    def command(self, *words: str | bytes) -> bytes:
+    def command(self, *words: str | bytes, timeout: float = _REPLY_SECONDS) -> bytes:
         """Send one command over a connection of its own.
+
+        Args:
+            words: The command, and its arguments.
+            timeout: Seconds within which it replies.
 
         Returns:
             The reply, where it is a status, a number or a string.
@@ -201,19 +206,19 @@ class RedisServer:
         Raises:
             StoreUnavailable: It cannot be reached, replies with an error, or with anything else.
         """
-        return self._ask(ask, words)
+        return self._ask(ask, words, timeout)
 
-    def array(self, *words: str | bytes) -> list[bytes]:
+    def array(self, *words: str | bytes, timeout: float = _REPLY_SECONDS) -> list[bytes]:
         """Send one command as ``command`` does, and return its reply, where it is an array without arrays.
 
         Raises:
             StoreUnavailable: As ``command``.
         """
-        return self._ask(ask_array, words)
+        return self._ask(ask_array, words, timeout)
 
-    def _ask(self, how: Callable[..., _Reply], words: Sequence[str | bytes]) -> _Reply:
+    def _ask(self, how: Callable[..., _Reply], words: Sequence[str | bytes], timeout: float) -> _Reply:
         try:
-            return how(self.port, self._password, _REPLY_SECONDS, *words)
+            return how(self.port, self._password, timeout, *words)
         except OSError as error:
             raise StoreUnavailable(f"{self._name}: no reply to {words[0]!s}: {error}") from None
 
@@ -227,18 +232,21 @@ class RedisServer:
         return self._process
 
     def _write_conf(self) -> None:
-        self.port = _free_port()
+        find_port = _free_port_with_bus if self._config.get("cluster-enabled") == "yes" else _free_port
+        self.port = find_port()
         lines = [
             "bind 127.0.0.1",
             f"port {self.port}",
-            f"dir {_quoted(str(self.data_dir))}",
+            f"dir {quoted(str(self.data_dir))}",
         ]
         if not self._sentinel:
             lines.append('save ""')
         if self._password is not None:
-            lines.append(f"requirepass {_quoted(self._password)}")
+            lines.append(f"requirepass {quoted(self._password)}")
+            if not self._sentinel:
+                lines.append(f"masterauth {quoted(self._password)}")
         if "tls-cert-file" in self._config:
-            self.tls_port = _free_port()
+            self.tls_port = find_port()
             lines.append(f"tls-port {self.tls_port}")
         for name, values in self._config.items():
             lines += [f"{name} {value}" for value in ([values] if isinstance(values, str) else values)]
@@ -297,19 +305,35 @@ class RedisServer:
 
 
 def _free_port() -> int:
+    return _find_port(_PORTS, (0,))
+
+
+def _free_port_with_bus() -> int:
+    # A cluster's nodes talk to each other on a second port, which should be below the ephemeral ones, too.
+    return _find_port(range(_PORTS.start, _PORTS.stop - _BUS_OFFSET), (0, _BUS_OFFSET))
+
+
+def _find_port(ports: Sequence[int], offsets: Sequence[int]) -> int:
+    """Return one that is free, as are those at each of the offsets from it."""
     # Not the shared generator: tests seed it, and then all their processes would try the same ports.
     system_random = random.SystemRandom()
     while True:
-        port = system_random.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        port = system_random.choice(ports)
+        if all(_is_free(port + offset) for offset in offsets):
             return port
 
 
-def _quoted(text: str) -> str:
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def quoted(text: str) -> str:
+    """Return any text as a value of ``redis.conf``."""
     plain = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_.-")
     return '"' + "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in text.encode()) + '"'
 
