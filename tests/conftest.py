@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, settings
 from sessionkit.testing.servers import (
     SERVER_NAMES,
     MissingServer,
+    RedisCluster,
     RedisServer,
+    SentinelGroup,
     ServerBinary,
     find_servers,
     missing_servers,
@@ -94,6 +96,32 @@ def redis_server(_shared_server: RedisServer) -> RedisServer:
     _shared_server.command("FLUSHALL")
     _shared_server.command("SCRIPT", "FLUSH")
     return _shared_server
+
+
+@pytest.fixture(scope="session")
+def _shared_cluster(server_binary: ServerBinary) -> Iterator[RedisCluster]:
+    # No test of it kills a node, and a busy machine must not look like a dead one.
+    with RedisCluster(server_binary, config={"cluster-node-timeout": "5000"}) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster(_shared_cluster: RedisCluster) -> RedisCluster:
+    """A cluster of three primaries and three replicas of each server in turn, running and empty.
+
+    A test that kills or pauses a node, or moves a slot, starts its own from ``server_binary``.
+    """
+    for primary in _shared_cluster.primaries:
+        primary.command("FLUSHALL")
+        primary.command("SCRIPT", "FLUSH")
+    return _shared_cluster
+
+
+@pytest.fixture
+def sentinel_group(server_binary: ServerBinary) -> Iterator[SentinelGroup]:
+    """A primary with its replica and three Sentinels of each server in turn, the test's own."""
+    with SentinelGroup(server_binary) as group:
+        yield group
 
 
 @pytest.fixture(params=["sqlite", *SERVER_NAMES])

@@ -274,10 +274,10 @@ async def test_closing_waits_until_the_connections_are_gone(lane: Lane, server: 
     assert error.applied is Applied.MAYBE
 
 
-async def test_a_dropped_connection_is_replaced(lane: Lane, server: Greeter) -> None:
+async def test_a_retired_connection_is_replaced(lane: Lane, server: Greeter) -> None:
     server.greet()
     first = await lane.connected(later())
-    lane.drop()
+    lane.retire()
     assert not first.usable
     second = await lane.connected(later())
     assert second is not first

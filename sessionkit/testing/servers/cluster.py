@@ -30,7 +30,7 @@ _CONFIG: Final[Mapping[str, str]] = {
 }
 _TLS_CONFIG: Final[Mapping[str, str]] = {"tls-cluster": "yes", "tls-replication": "yes"}
 _BATCH: Final = 10
-_HUNG_SECONDS: Final = 2.0
+_HUNG_SECONDS: Final = 1.0
 _MIGRATE_MILLISECONDS: Final = 5_000
 
 
@@ -132,7 +132,7 @@ class RedisCluster(ServerGroup):
         """Move a slot as ``migrate_slot`` does, in steps between which the cluster can be looked at.
 
         Yields:
-            How many keys have moved so far: 0 once both nodes know that the slot is on its way, and again after
+            How many keys have moved so far: 0 once both nodes know that the slot is on its way; again after
             every few keys. The slot changes hands after the last step.
 
         Raises:
@@ -215,7 +215,8 @@ class RedisCluster(ServerGroup):
 
     def _not_ok(self) -> str:
         views = list(self._views())
-        live = {data_port(server) for server, _ in views}
+        # Who asks without TLS is told the ports without TLS.
+        live = {server.port for server, _ in views}
         for server, nodes in views:
             where = f"the node on port {server.port}"
             if b"cluster_state:ok" not in server.command("CLUSTER", "INFO"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Self
 
+from sessionkit.errors import ConfigurationError
 from sessionkit.testing.servers.waiting import wait_for, wait_for_async
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ class ServerGroup(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for server in self._everyone():
-            # Not as an operator would: a primary would wait for its replicas, and nobody reads their data again.
+            # Not as an operator would: a primary would wait for its replicas, and nobody reads it again.
             if server.running:
                 server.kill()
             server.__exit__(kind, error, trace)
 
     async def __aenter__(self) -> Self:
+        self._check_stopped()
         try:
             for missing in self._steps():
                 await wait_for_async(missing, READY_SECONDS)
@@ -54,9 +56,10 @@ class ServerGroup(ABC):
         """Run them all, and return itself once they act as one; blocks for some seconds.
 
         Raises:
-            ConfigurationError: They are running already.
+            ConfigurationError: Some of them run already.
             StoreUnavailable: One did not start, or they did not find together; the message says why.
         """
+        self._check_stopped()
         try:
             for missing in self._steps():
                 wait_for(missing, READY_SECONDS)
@@ -70,6 +73,10 @@ class ServerGroup(ABC):
         # The last ones first: a primary that is stopped waits for a replica that lags.
         for server in reversed(self._everyone()):
             server.stop()
+
+    def _check_stopped(self) -> None:
+        if running := [str(server.port) for server in self._everyone() if server.running]:
+            raise ConfigurationError(f"running already, on port {', '.join(running)}; stop() first")
 
     @abstractmethod
     def _everyone(self) -> list[RedisServer]:
