@@ -1,22 +1,90 @@
-"""``python -m benchmarks stores``: every driver beside what one would use without it."""
+"""``python -m benchmarks``: sessionkit beside what one would use without it, in one run."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import random
+from pathlib import Path
 
-from benchmarks.stores import compare_stores
+from sessionkit.testing.servers import SERVER_NAMES
 
 
 def main() -> None:
     """Read the arguments and run the benchmark they name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    stores = commands.add_parser("stores", help="the drivers beside cachetools, aiosqlite and redis-py")
-    stores.add_argument("--rounds", type=int, default=5, help="measured rounds of each contender (default 5)")
-    stores.add_argument("--callers", type=int, nargs="+", default=[1, 16, 128], help="concurrent callers")
+    _add_stores(commands.add_parser("stores", help="the drivers beside cachetools, aiosqlite and redis-py"))
+    _add_redis(commands.add_parser("redis", help="the Redis driver beside a ceiling, redis-py and its peers"))
     arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+def _add_stores(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each contender (default 5)")
+    parser.add_argument("--callers", type=int, nargs="+", default=[1, 16, 128], help="concurrent callers")
+    parser.set_defaults(run=_run_stores)
+
+
+def _add_redis(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(SERVER_NAMES)
+    parser.add_argument("--server", choices=SERVER_NAMES, default="redis-system", help=f"one of {names}")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop", "both"), help="default: both, if installed")
+    parser.add_argument("--callers", type=_numbers, help="concurrent callers (default 1,16,128,1000,10000)")
+    parser.add_argument("--only", choices=("get", "put"), help="leave out the other")
+    parser.add_argument("--contenders", type=_names, help="their names, by commas (default: all)")
+    parser.add_argument("--rounds", type=int, help="measured rounds of each contender (default 5)")
+    parser.add_argument("--seconds", type=float, help="seconds of one measurement (default 0.2)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of 0.02 seconds with 1,16,128 callers"
+    )
+    parser.add_argument("--seed", type=int, help="decides the order of turns (default: a new one)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw them")
+    parser.set_defaults(run=_run_redis, parser=parser)
+
+
+def _run_stores(arguments: argparse.Namespace) -> None:
+    from benchmarks.stores import compare_stores
+
     asyncio.run(compare_stores(arguments.rounds, arguments.callers))
+
+
+def _run_redis(arguments: argparse.Namespace) -> None:
+    from benchmarks.against_redis import ENTRANTS, compare_redis, installed_loops
+    from benchmarks.race import WORKS, Plan
+
+    known = {entrant.name for entrant in ENTRANTS}
+    if unknown := set(arguments.contenders or ()) - known:
+        arguments.parser.error(f"no such contender: {sorted(unknown)}; there are {sorted(known)}")
+    here = installed_loops()
+    loops = here if arguments.loop in {None, "both"} else (arguments.loop,)
+    if not set(loops) <= set(here) or (arguments.loop == "both" and len(here) == 1):
+        arguments.parser.error("uvloop is not installed")
+    quick = arguments.quick
+    plan = Plan(
+        works=(arguments.only,) if arguments.only else WORKS,
+        callers=arguments.callers or ((1, 16, 128) if quick else (1, 16, 128, 1_000, 10_000)),
+        rounds=arguments.rounds or (1 if quick else 5),
+        seconds=arguments.seconds or (0.02 if quick else 0.2),
+        seed=random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed,
+    )
+    compare_redis(
+        plan,
+        server=arguments.server,
+        loops=loops,
+        contenders=arguments.contenders,
+        json=arguments.json,
+        svg=arguments.svg,
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in text.split(","))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(","))
 
 
 if __name__ == "__main__":
