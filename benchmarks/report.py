@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -110,7 +111,9 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _errors(row: Row) -> str:
-    parts = [f"{count:,} {kind}" for kind, count in row.errors.items()]
+    classes: Counter[str] = Counter()
+    for kind, count in row.errors.items():
+        classes[kind.partition(":")[0]] += count
     if row.mismatches:
-        parts.append(f"{row.mismatches:,} wrong value")
-    return ", ".join(parts)
+        classes["wrong value"] = row.mismatches
+    return "\n".join(f"{count:,} {name}" for name, count in classes.items())

@@ -136,7 +136,7 @@ def hold_to_bars(rows: Sequence[Row]) -> list[Bar]:
 def _ratio_bar(row: Row, ratio: float | None, asked: float, reference: str) -> list[Bar]:
     if ratio is None:
         return []
-    words = f"at least {asked:g} of {reference}"
+    words = f"at least {asked:g} times {reference}"
     return [Bar(row.loop, row.work, row.callers, words, f"{ratio:.2f}", ratio >= asked)]
 
 

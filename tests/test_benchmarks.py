@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.load import KEYS, run_load
-
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from sessionkit.testing.servers import ServerBinary
 
 _ROOT = Path(__file__).parent.parent
@@ -41,6 +42,13 @@ def saved(server_binary: ServerBinary, tmp_path_factory: pytest.TempPathFactory)
     assert done.returncode == 0, done.stderr
     figures: dict[str, Any] = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     return figures | {"printed": done.stdout, "svg": (folder / "chart.svg").read_text(encoding="utf-8")}
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    # It is in no wheel. What is imported already, sessionkit among it, stays the one that is installed.
+    monkeypatch.syspath_prepend(_ROOT)
+    return importlib.import_module("benchmarks.load")
 
 
 def test_every_contender_has_figures_for_each_work_and_number_of_callers(saved: dict[str, Any]) -> None:
@@ -93,7 +101,7 @@ def test_a_contender_that_does_not_exist_is_refused() -> None:
     assert "no such contender: ['nobody']" in done.stderr
 
 
-async def test_a_caller_that_meets_an_error_is_counted_and_stops() -> None:
+async def test_a_caller_that_meets_an_error_is_counted_and_stops(load: ModuleType) -> None:
     calls = 0
 
     async def refuse_the_first_three(_: int) -> object:
@@ -103,16 +111,16 @@ async def test_a_caller_that_meets_an_error_is_counted_and_stops() -> None:
             raise ConnectionError("Too many connections")
         return None
 
-    load = await run_load(refuse_the_first_three, callers=10, seconds=0)
-    assert load.errors == {"ConnectionError: Too many connections": 3}
-    assert load.done == 7
+    seen = await load.run_load(refuse_the_first_three, callers=10, seconds=0)
+    assert seen.errors == {"ConnectionError: Too many connections": 3}
+    assert seen.done == 7
 
 
-async def test_a_value_of_another_key_is_counted() -> None:
-    stored = list(range(KEYS))
+async def test_a_value_of_another_key_is_counted(load: ModuleType) -> None:
+    stored = list(range(load.KEYS))
 
     async def get(number: int) -> object:
         return number if number else "another's"
 
-    load = await run_load(get, callers=KEYS, seconds=0, stored=stored)
-    assert (load.done, load.mismatches) == (KEYS, 1)
+    seen = await load.run_load(get, callers=load.KEYS, seconds=0, stored=stored)
+    assert (seen.done, seen.mismatches) == (load.KEYS, 1)
