@@ -71,7 +71,7 @@ class SentinelGroup(ServerGroup):
                 again.
             sentinel_password: The same on the Sentinels.
             down_after: Seconds without a reply after which a Sentinel takes a server to be down.
-            config: Directives of ``redis.conf`` for the primary and the replicas, as for ``RedisServer``, over
+            config: Directives of ``redis.conf`` for primary and replicas, as for ``RedisServer``, over
                 those of this class; the ones of TLS are for the Sentinels as well, and then all talk TLS.
 
         Raises:
@@ -107,7 +107,7 @@ class SentinelGroup(ServerGroup):
         return names.most_common(1)[0][0]
 
     def url(self, db: int = 0) -> str:
-        """Return the URL that names every Sentinel: ``redis+sentinel://``, or ``rediss+sentinel://`` over TLS.
+        """Return the URL that names every Sentinel: ``redis+sentinel://``, or ``rediss+sentinel://`` by TLS.
 
         The password in it is the servers'; the Sentinels' own does not belong into a URL.
         """
