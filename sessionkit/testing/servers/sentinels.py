@@ -67,7 +67,7 @@ class SentinelGroup(ServerGroup):
             replicas: How many replicas the primary has.
             service: What the Sentinels call the primary and its replicas.
             password: The default user's password on the primary and the replicas. Sentinels of Redis 6.2 and
-                7.0 forget to quote it where they note it down: with a blank or a quote in it they do not start
+                7.0 forget to quote it where they note it: with a blank or a quote in it they do not start
                 again.
             sentinel_password: The same on the Sentinels.
             down_after: Seconds without a reply after which a Sentinel takes a server to be down.
