@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol):
                 replies.append(reply)
                 if len(replies) < due[0][1]:
                     continue
-                future, _, _ = due.popleft()
+                future = due.popleft()[0]
                 if not future.done():
                     future.set_result(replies)
                 self._replies = replies = []
@@ -164,10 +164,13 @@ class Connection(asyncio.Protocol):
         self._flush_due = False
         if self._paused or not self._unsent or self._transport is None or self._transport.is_closing():
             return
-        # For who was cancelled, or told of its deadline, before this, nothing is sent.
-        packed = [data for data, call in zip(self._packed, self._unsent, strict=True) if not call[0].done()]
-        self._due.extend(call for call in self._unsent if not call[0].done())
+        packed, unsent = self._packed, self._unsent
         self._forget_unsent()
+        wanted = [call for call in unsent if not call[0].done()]
+        if len(wanted) < len(unsent):
+            # For who was cancelled, or told of its deadline, before this, nothing is sent.
+            packed = [data for data, call in zip(packed, unsent, strict=True) if not call[0].done()]
+        self._due.extend(wanted)
         self._transport.write(b"".join(packed))
 
     def _expire(self) -> None:

@@ -19,14 +19,15 @@ from sessionkit.store import RING_SIZE, VERSION_BYTES, Record, Version
 
 LAYOUT: Final = 1
 _IDS_START: Final = 2
+_VALUE_STARTS: Final = {
+    bytes((LAYOUT, count)): _IDS_START + count * VERSION_BYTES for count in range(1, RING_SIZE + 1)
+}
 HEADER_MAX: Final = _IDS_START + RING_SIZE * VERSION_BYTES
 
 
 def read_record(stored: bytes) -> Record | None:
     """Return the record in a stored string, or None if it is not of this layout."""
-    if len(stored) < _IDS_START + VERSION_BYTES or stored[0] != LAYOUT:
-        return None
-    value_start = _IDS_START + stored[1] * VERSION_BYTES
-    if not 1 <= stored[1] <= RING_SIZE or len(stored) < value_start:
+    value_start = _VALUE_STARTS.get(stored[:_IDS_START])
+    if value_start is None or len(stored) < value_start:
         return None
     return Record(stored[value_start:], Version(stored[_IDS_START : _IDS_START + VERSION_BYTES]))

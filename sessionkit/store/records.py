@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -33,10 +34,16 @@ class Absent(Enum):
 
 ABSENT: Final[Literal[Absent.ABSENT]] = Absent.ABSENT
 
+# Seeded by the system, and cheaper than asking it for every write. Its own, as a bot may seed the shared one;
+# anew in a forked process, which would else give the same ids as its parent.
+_random: Final = random.Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
+
 
 def new_version() -> Version:
     """Return a fresh write id; 64 random bits, so two writes of one key never share it in practice."""
-    return Version(os.urandom(VERSION_BYTES))
+    return Version(_random.randbytes(VERSION_BYTES))
 
 
 class Where(Enum):
