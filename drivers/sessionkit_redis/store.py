@@ -21,10 +21,10 @@ from sessionkit.store import (
     Version,
     check_expiry,
     check_key,
-    check_keys,
+    check_keys_in_turns,
     check_prefix,
     check_put,
-    check_puts,
+    check_puts_in_turns,
     check_version,
     cut_puts,
     delete_in_pages,
@@ -117,7 +117,7 @@ class RedisStore(SessionStore):
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See ``SessionStore.get_many``."""
         found: dict[str, Record] = {}
-        for page in _pages(check_keys(keys)):
+        for page in _pages(await check_keys_in_turns(keys)):
             # Not MGET: it answers nil, as for an absent key, where a key holds something that is no string.
             replies = await self._server.call([("GET", key) for key in page])
             for key, reply in zip(page, replies, strict=True):
@@ -127,13 +127,12 @@ class RedisStore(SessionStore):
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
         """See ``SessionStore.put_many``."""
-        return await put_in_pages(
-            cut_puts(check_puts(puts, MAX_VALUE_BYTES), _PAGE, _PAGE_BYTES), self._put_page
-        )
+        batch = await check_puts_in_turns(puts, MAX_VALUE_BYTES)
+        return await put_in_pages(cut_puts(batch, _PAGE, _PAGE_BYTES), self._put_page)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """See ``SessionStore.delete_many``."""
-        return await delete_in_pages(_pages(check_keys(keys)), self._delete_page)
+        return await delete_in_pages(_pages(await check_keys_in_turns(keys)), self._delete_page)
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``."""

@@ -19,10 +19,10 @@ from sessionkit.store import (
     SessionStore,
     check_expiry,
     check_key,
-    check_keys,
+    check_keys_in_turns,
     check_prefix,
     check_put,
-    check_puts,
+    check_puts_in_turns,
     check_version,
     cut_puts,
     delete_in_pages,
@@ -123,18 +123,18 @@ class SqliteStore(SessionStore):
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See ``SessionStore.get_many``."""
         records: dict[str, Record] = {}
-        for page in _key_pages(check_keys(keys)):
+        for page in _key_pages(await check_keys_in_turns(keys)):
             records |= await self._reader.run(partial(operations.get_many, page))
         return records
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
         """See ``SessionStore.put_many``."""
-        pages = cut_puts(check_puts(puts, MAX_VALUE_BYTES), _PAGE, _PAGE_BYTES)
+        pages = cut_puts(await check_puts_in_turns(puts, MAX_VALUE_BYTES), _PAGE, _PAGE_BYTES)
         return await put_in_pages(pages, lambda page: self._writer.run(partial(operations.put_many, page)))
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """See ``SessionStore.delete_many``."""
-        pages = _key_pages(check_keys(keys))
+        pages = _key_pages(await check_keys_in_turns(keys))
         return await delete_in_pages(
             pages, lambda page: self._writer.run(partial(operations.delete_many, page))
         )

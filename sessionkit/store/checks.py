@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sessionkit.errors import InvalidExpiry, InvalidKey, RecordTooLarge, UnsupportedType
 from sessionkit.store.records import ABSENT, VERSION_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sessionkit.store.records import Put, Version
 
 MAX_KEY_BYTES: Final = 64 * 1024
 MAX_EXPIRY_SECONDS: Final = 100 * 366 * 86_400
 """A hundred years; Redis refuses an expiry whose absolute time overflows 64-bit milliseconds."""
+
+_TURN: Final = 1000
+"""How many checks of a batch may keep the event loop busy at a stretch: about a millisecond."""
+
+T = TypeVar("T")
 
 
 def check_key(key: str) -> None:
@@ -47,11 +53,24 @@ def check_keys(keys: Iterable[str]) -> list[str]:
     Raises:
         InvalidKey: One of them is none, or a single str was given in place of several.
     """
-    if isinstance(keys, str):
-        raise InvalidKey(f"{_shown(keys)}: several keys are wanted, and this is one str")
-    wanted = list(dict.fromkeys(keys))
+    wanted = _distinct(keys)
     for key in wanted:
         check_key(key)
+    return wanted
+
+
+async def check_keys_in_turns(keys: Iterable[str]) -> list[str]:
+    """Do as ``check_keys``, and of a long batch let other tasks run in between.
+
+    Raises:
+        InvalidKey: As ``check_keys``.
+    """
+    wanted = _distinct(keys)
+    for turn in _turns(wanted):
+        for key in turn:
+            check_key(key)
+        if len(turn) == _TURN:
+            await asyncio.sleep(0)
     return wanted
 
 
@@ -126,6 +145,17 @@ def check_puts(puts: Iterable[Put], max_value_bytes: int) -> list[Put]:
     return batch
 
 
+async def check_puts_in_turns(puts: Iterable[Put], max_value_bytes: int) -> list[Put]:
+    """Do as ``check_puts``, and of a long batch let other tasks run in between."""
+    batch = list(puts)
+    for turn in _turns(batch):
+        for put in turn:
+            check_put(put, max_value_bytes)
+        if len(turn) == _TURN:
+            await asyncio.sleep(0)
+    return batch
+
+
 def check_version(version: Version | None) -> None:
     """Refuse what is neither a version nor None.
 
@@ -134,6 +164,16 @@ def check_version(version: Version | None) -> None:
     """
     if version is not None and not (isinstance(version, bytes) and len(version) == VERSION_BYTES):
         raise UnsupportedType("a version is one that a Record or a Receipt carried")
+
+
+def _distinct(keys: Iterable[str]) -> list[str]:
+    if isinstance(keys, str):
+        raise InvalidKey(f"{_shown(keys)}: several keys are wanted, and this is one str")
+    return list(dict.fromkeys(keys))
+
+
+def _turns(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + _TURN] for start in range(0, len(items), _TURN))
 
 
 def _shown(key: str) -> str:

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionkit.errors import InvalidExpiry
-from sessionkit.store import MAX_EXPIRY_SECONDS, milliseconds
+from sessionkit.errors import InvalidExpiry, InvalidKey, RecordTooLarge
+from sessionkit.store import (
+    MAX_EXPIRY_SECONDS,
+    Put,
+    check_keys_in_turns,
+    check_puts_in_turns,
+    milliseconds,
+)
 
 
 @given(st.floats(min_value=1e-9, max_value=MAX_EXPIRY_SECONDS))
@@ -19,3 +27,29 @@ def test_an_expiry_is_rounded_up_to_a_millisecond(seconds: float) -> None:
 def test_what_is_no_expiry_is_refused(bad: float) -> None:
     with pytest.raises(InvalidExpiry):
         milliseconds(bad)
+
+
+async def test_a_long_batch_is_checked_to_its_end_while_others_run() -> None:
+    turns = 0
+
+    async def run_beside() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    keys = [f"key{number}" for number in range(10_000)]
+    puts = [Put(key, b"value") for key in keys]
+    beside = asyncio.create_task(run_beside())
+    assert await check_keys_in_turns([*keys, *keys]) == keys
+    assert turns >= 9
+    assert await check_puts_in_turns(iter(puts), 5) == puts
+    assert turns >= 18
+    for last in ("", "a#b"):
+        with pytest.raises(InvalidKey):
+            await check_keys_in_turns([*keys, last])
+    with pytest.raises(RecordTooLarge):
+        await check_puts_in_turns([*puts, Put("key", b"longer")], 5)
+    with pytest.raises(InvalidKey, match="this is one str"):
+        await check_keys_in_turns("key")
+    beside.cancel()
