@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import trustme
 
 from sessionkit.errors import ConfigurationError, StoreUnavailable
+from sessionkit.testing.certificates import Certificates
 from sessionkit.testing.servers import (
     DURABLE,
     SERVER_NAMES,
@@ -197,20 +197,9 @@ def test_cluster_mode(server_binary: ServerBinary) -> None:
 def test_tls(server_binary: ServerBinary, tmp_path: Path) -> None:
     if "tls" not in server_binary.features:
         pytest.skip(f"{server_binary.name} {server_binary.version} was built without TLS")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    config = {
-        "tls-cert-file": str(tmp_path / "cert.pem"),
-        "tls-key-file": str(tmp_path / "key.pem"),
-        "tls-ca-cert-file": str(tmp_path / "ca.pem"),
-        "tls-auth-clients": "no",
-    }
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    with RedisServer(server_binary, config=config) as server:
+    certificates = Certificates(tmp_path)
+    context = ssl.create_default_context(cafile=certificates.ca_file)
+    with RedisServer(server_binary, config=certificates.server_config()) as server:
         assert server.tls_port is not None
         assert server.url() == f"rediss://127.0.0.1:{server.tls_port}/0"
         with (
