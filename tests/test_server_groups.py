@@ -144,9 +144,11 @@ def test_cluster_starts_again_with_its_data(a_binary: ServerBinary) -> None:
 async def test_group_that_does_not_start_leaves_nothing_running(
     a_binary: ServerBinary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = SentinelGroup(a_binary, config={"maxmemory": "nonsense"})
-    with pytest.raises(StoreUnavailable, match="FATAL CONFIG FILE ERROR"):
-        broken.start()
+    broken = SentinelGroup(a_binary, down_after=0)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="FATAL CONFIG FILE ERROR"):
+            broken.start()
+        assert [server.running for server in broken.servers] == [False, False]
     # A cluster takes two seconds to accept writes.
     monkeypatch.setattr(group, "READY_SECONDS", 0.0)
     slow = RedisCluster(a_binary)
@@ -160,7 +162,9 @@ async def test_group_that_does_not_start_leaves_nothing_running(
 
 
 async def test_cluster_over_tls(tls_binary: ServerBinary, tmp_path: Path) -> None:
-    config = Certificates(tmp_path).server_config(auth_clients=True)
+    # Names of directives are the same in capitals, as in redis.conf.
+    given = Certificates(tmp_path).server_config(auth_clients=True)
+    config = {name.upper(): value for name, value in given.items()}
     async with RedisCluster(tls_binary, password=ODD_PASSWORD, config=config) as cluster:
         url = StoreURL.parse(cluster.url())
         assert (url.scheme, url.password) == ("rediss+cluster", ODD_PASSWORD)

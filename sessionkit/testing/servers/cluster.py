@@ -75,7 +75,7 @@ class RedisCluster(ServerGroup):
         """
         if primaries < 1 or replicas_per_primary < 0:
             raise ConfigurationError("a cluster has one primary at least, and no fewer than 0 replicas")
-        config = config or {}
+        config = {name.lower(): values for name, values in (config or {}).items()}
         config = {**_CONFIG, **(_TLS_CONFIG if "tls-cert-file" in config else {}), **config}
         count = primaries * (1 + replicas_per_primary)
         self.nodes = [RedisServer(binary, password=password, config=config) for _ in range(count)]

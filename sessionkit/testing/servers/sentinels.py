@@ -79,8 +79,8 @@ class SentinelGroup(ServerGroup):
         """
         if sentinels < 1 or replicas < 0:
             raise ConfigurationError("a group has one Sentinel at least, and no fewer than 0 replicas")
-        config = config or {}
-        tls = {name: value for name, value in config.items() if name.lower().startswith("tls-")}
+        config = {name.lower(): values for name, values in (config or {}).items()}
+        tls = {name: values for name, values in config.items() if name.startswith("tls-")}
         tls = {**_TLS_CONFIG, **tls} if tls else {}
         self._primary_config = {**_CONFIG, **tls, **config}
         self._sentinel_config = tls
@@ -93,6 +93,7 @@ class SentinelGroup(ServerGroup):
         self._down_after = down_after
         self.servers: list[RedisServer] = []
         self.sentinels: list[RedisServer] = []
+        self._formed = False
 
     @property
     def primary(self) -> RedisServer:
@@ -133,11 +134,13 @@ class SentinelGroup(ServerGroup):
         return [*self.servers, *self.sentinels]
 
     def _steps(self) -> Iterator[Missing]:
-        if self.sentinels:
+        if self._formed:
             for server in self._everyone():
                 server.start()
         else:
+            self.servers, self.sentinels = [], []
             yield from self._form()
+            self._formed = True
         yield self._not_ready
 
     def _form(self) -> Iterator[Missing]:
