@@ -16,14 +16,23 @@ if TYPE_CHECKING:
     from benchmarks.rows import Row
 
 _WIDTH, _HEIGHT = 430, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 15, 30, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 30, 30, 40
 _LEGEND_LINE: Final = 18
 _LEGEND_COLUMN: Final = 215
 
 # Told apart also by those who do not see red and green: Paul Tol's "bright" and "muted" schemes.
 _OUR_COLOUR: Final = "#cc3311"
 _REFERENCE_COLOURS: Final = {BARE: "#000000", OURS: _OUR_COLOUR, POOL: "#777777"}
-_COLOURS: Final = ("#bbbbbb", "#999933", "#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee")
+_COLOURS: Final = (
+    "#332288",
+    "#bbbbbb",
+    "#999933",
+    "#ee7733",
+    "#228833",
+    "#aa3377",
+    "#66ccee",
+    "#4477aa",
+)
 
 _HEAD: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
