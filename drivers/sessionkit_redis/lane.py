@@ -123,7 +123,8 @@ class Lane:
         elif (error := attempt.exception()) is None:
             self._made(attempt.result())
         else:
-            logger.warning("attempt %d to connect failed: %s", self._failures, error)
+            # Whoever waits is told; the exception itself stays out of the log record, which may be kept.
+            logger.info("attempt %d to connect failed: %s", self._failures, str(error))
             # Who came while it was under way may have come after what it met was over.
             late = {waiter for waiter, came_late in self._waiters.items() if came_late and not waiter.done()}
             self._tell_all(error, but=late)

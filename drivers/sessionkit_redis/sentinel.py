@@ -167,7 +167,7 @@ class SentinelDial:
                 async with self._talk_to(sentinel, _soon()) as news:
                     return await self._wait_for_another(news, address)
             except SessionKitError as error:
-                logger.info("cannot hear of a failover, trying again: %s", error)
+                logger.info("cannot hear of a failover, trying again: %s", str(error))
             await asyncio.sleep(random.uniform(*_PAUSE))
 
     async def _wait_for_another(self, news: Connection, address: Address) -> None:

@@ -136,7 +136,7 @@ class Topology:
     def _asked(self, asking: asyncio.Task[SlotMap]) -> None:
         del self._askings[asking.get_loop()]
         if not asking.cancelled() and (error := asking.exception()) is not None:
-            logger.warning("cannot learn of the cluster's nodes: %s", error)
+            logger.info("cannot learn of the cluster's nodes: %s", str(error))
 
     async def _learn(self) -> SlotMap:
         await asyncio.sleep(max(0.0, self._asked_at + random.uniform(*_PAUSE) - time.monotonic()))
