@@ -101,6 +101,9 @@ class SentinelDial:
     async def _primaries(self, deadline: float) -> list[Address]:
         """Return what the Sentinels name, what most of them name first; empty if they know no such service.
 
+        Where more than half of them agree, it is that one alone: those that name another one may be cut off,
+        and their primary with them, and what it still accepts is lost as soon as it hears of the new one.
+
         Raises:
             StoreError: None of them could be asked.
         """
@@ -117,7 +120,7 @@ class SentinelDial:
                 if address is not None:
                     votes[address] += 1
                     if votes[address] > len(self._sentinels) / 2:
-                        break
+                        return [address]
         finally:
             for question in questions:
                 question.cancel()

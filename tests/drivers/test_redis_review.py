@@ -1,0 +1,95 @@
+"""Rare meetings of events that once went wrong, each played out on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, cast
+
+import hiredis
+import pytest
+
+from sessionkit.errors import StoreError, StoreUnavailable
+from sessionkit.store import StoreURL
+from sessionkit_redis import open_driver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sessionkit.testing.servers import RedisServer
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return cast("int", free.getsockname()[1])
+
+
+class ScriptedSentinel:
+    """A Sentinel that names what the test wants.
+
+    Args:
+        named: The port of the primary that it names, or None to answer nothing at all.
+
+    Attributes:
+        port: Where it listens.
+    """
+
+    def __init__(self, named: int | None) -> None:
+        self._named = str(named).encode() if named else None
+        self.port = 0
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ScriptedSentinel]:
+        writers: list[asyncio.StreamWriter] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            await self._answer(reader, writer)
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        yield self
+        server.close()
+        for writer in writers:
+            writer.close()
+        for writer in writers:
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        commands = hiredis.Reader()
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                commands.feed(data)
+                while self._named is not None and (command := commands.gets()) is not False:
+                    match cast("list[bytes]", command):
+                        case [b"SENTINEL", *_]:
+                            port = self._named
+                            writer.write(b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n" % (len(port), port))
+                        case [b"SUBSCRIBE", *_]:
+                            writer.write(b">3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n")
+                        case _:
+                            writer.write(b"+OK\r\n")
+
+
+@asynccontextmanager
+async def sentinels(*named: int | None) -> AsyncIterator[str]:
+    """Run a Sentinel for each port to be named, and give the URL of them all."""
+    async with AsyncExitStack() as stack:
+        all_of_them = [await stack.enter_async_context(ScriptedSentinel(port).listening()) for port in named]
+        yield f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in all_of_them)}/mymaster"
+
+
+async def test_what_a_minority_of_sentinels_names_is_not_written_to(redis_server: RedisServer) -> None:
+    # The one that was cut off, together with the primary of before, is heard first.
+    cut_off, elsewhere = redis_server.port, unused_port()
+    async with (
+        sentinels(cut_off, elsewhere, elsewhere) as url,
+        open_driver(StoreURL.parse(url)) as store,
+    ):
+        for number in range(10):
+            with pytest.raises(StoreUnavailable):
+                await store.put(f"{number}", b"lost as soon as the partition heals")
+    async with open_driver(StoreURL.parse(redis_server.url())) as old:
+        assert [key async for key in old.scan("")] == []
