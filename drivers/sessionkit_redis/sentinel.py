@@ -65,7 +65,9 @@ class SentinelDial:
     async def __call__(self, deadline: float) -> Connection:
         """See ``Dial``; the connection closes when the Sentinels name another primary."""
         refusal: SessionKitError | None = None
-        for address in await self._primaries(deadline):
+        now = asyncio.get_running_loop().time()
+        # However many Sentinels are silent, the other half is left to reach the primary.
+        for address in await self._primaries(now + (deadline - now) / 2):
             try:
                 connection = await self._dial_primary(address, deadline)
             except StoreError as error:

@@ -49,13 +49,15 @@ class ScriptedSentinel:
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
-        yield self
-        server.close()
-        for writer in writers:
-            writer.close()
-        for writer in writers:
-            with suppress(OSError):
-                await writer.wait_closed()
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in writers:
+                writer.close()
+            for writer in writers:
+                with suppress(OSError):
+                    await writer.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         commands = hiredis.Reader()
@@ -93,3 +95,12 @@ async def test_what_a_minority_of_sentinels_names_is_not_written_to(redis_server
                 await store.put(f"{number}", b"lost as soon as the partition heals")
     async with open_driver(StoreURL.parse(redis_server.url())) as old:
         assert [key async for key in old.scan("")] == []
+
+
+async def test_a_sentinel_that_is_silent_leaves_time_to_reach_the_primary(redis_server: RedisServer) -> None:
+    # Its silence may not take up all of an attempt, which is shorter here than a Sentinel is waited for.
+    async with (
+        sentinels(redis_server.port, None) as url,
+        open_driver(StoreURL.parse(url), timeout=1.0) as store,
+    ):
+        assert await store.get("key") is None
