@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from sessionkit.errors import VersionConflict
+from sessionkit.errors import Applied, StoreError, VersionConflict
 from sessionkit.store import (
     ABSENT,
     MAX_VALUE_BYTES,
@@ -189,10 +189,15 @@ class RedisStore(SessionStore):
 
     async def _delete_page(self, page: Sequence[str]) -> int:
         replies = await self._server.call([("DEL", key) for key in page])
-        return sum(
-            self._server.number(self._server.accept(reply, key))
-            for key, reply in zip(page, replies, strict=True)
-        )
+        try:
+            return sum(
+                self._server.number(self._server.accept(reply, key))
+                for key, reply in zip(page, replies, strict=True)
+            )
+        except StoreError as error:
+            if 1 in replies:
+                error.applied = Applied.MAYBE
+            raise
 
     def _record(self, key: str, reply: Reply) -> Record:
         record = read_record(reply) if isinstance(reply, bytes) else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import hiredis
 import pytest
 
-from sessionkit.errors import StoreError, StoreUnavailable
+from sessionkit.errors import Applied, StoreUnavailable
 from sessionkit.store import StoreURL
 from sessionkit_redis import open_driver
 
@@ -104,3 +104,23 @@ async def test_a_sentinel_that_is_silent_leaves_time_to_reach_the_primary(redis_
         open_driver(StoreURL.parse(url), timeout=1.0) as store,
     ):
         assert await store.get("key") is None
+
+
+async def test_a_deletion_that_is_refused_in_part_may_have_been_applied(redis_server: RedisServer) -> None:
+    async with open_driver(StoreURL.parse(redis_server.url())) as store:
+        await store.put("mine:1", b"")
+        await store.put("theirs", b"")
+        redis_server.command("ACL", "SETUSER", "bot", "on", ">secret", "~mine:*", "+@all")
+        try:
+            async with open_driver(
+                StoreURL.parse(redis_server.url()), username="bot", password="secret"
+            ) as bot:
+                with pytest.raises(StoreUnavailable, match="ACL rules") as some:
+                    await bot.delete_many(["mine:1", "theirs"])
+                with pytest.raises(StoreUnavailable, match="ACL rules") as none:
+                    await bot.delete_many(["mine:1", "theirs"])
+        finally:
+            redis_server.command("ACL", "DELUSER", "bot")
+        assert [key async for key in store.scan("")] == ["theirs"]
+    assert some.value.applied is Applied.MAYBE
+    assert none.value.applied is Applied.NO, "there was nothing left to delete"
