@@ -46,6 +46,22 @@ end
 local current = string.sub(ids, 1, {VERSION_BYTES})
 """
 
+RENEW: Final = Script(
+    f"""
+-- ARGV: expiry in ms
+local stored = redis.call('GET', KEYS[1])
+if stored then
+  local layout, count = string.byte(stored, 1, 2)
+  if layout == {LAYOUT} and count and count >= 1 and count <= {RING_SIZE}
+      and #stored >= 2 + count * {VERSION_BYTES} then
+    redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  end
+end
+return stored
+"""
+)
+"""Returns what ``GET`` returns, and renews it if that is a record: what is none must not begin to expire."""
+
 PUT: Final = Script(
     f"""{_READ_IDS}
 -- ARGV: write id, value, expiry in ms or '', expected version or 'absent' or ''

@@ -35,7 +35,7 @@ from sessionkit.store import (
 from sessionkit_redis.layout import read_record
 from sessionkit_redis.leases import Leases
 from sessionkit_redis.scanning import scan_keys
-from sessionkit_redis.scripts import CORRUPT, DELETE_AT, PUT, TOUCH
+from sessionkit_redis.scripts import CORRUPT, DELETE_AT, PUT, RENEW, TOUCH
 from sessionkit_redis.server import Server
 from sessionkit_redis.transport import ErrorReply
 
@@ -76,8 +76,10 @@ class RedisStore(SessionStore):
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         """See ``SessionStore.get``."""
         check_key(key)
-        command = ("GET", key) if renew_for is None else ("GETEX", key, "PX", milliseconds(renew_for))
-        [reply] = await self._server.call((command,))
+        if renew_for is None:
+            [reply] = await self._server.call((("GET", key),))
+        else:
+            reply = await self._server.run(RENEW, key, milliseconds(renew_for))
         return None if reply is None else self._record(key, reply)
 
     async def put(

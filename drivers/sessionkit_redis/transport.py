@@ -137,4 +137,4 @@ def key_of(command: Command) -> str | bytes | None:
     return str(key) if isinstance(key, int) else key
 
 
-_KEYED = frozenset({"DEL", "GET", "GETEX", "PTTL"})
+_KEYED = frozenset({"DEL", "GET", "PTTL"})

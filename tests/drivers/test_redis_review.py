@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 import hiredis
 import pytest
 
-from sessionkit.errors import Applied, StoreUnavailable
-from sessionkit.store import StoreURL
+from sessionkit.errors import Applied, CorruptRecord, StoreUnavailable
+from sessionkit.store import Record, StoreURL
 from sessionkit_redis import open_driver
 
 if TYPE_CHECKING:
@@ -124,3 +124,16 @@ async def test_a_deletion_that_is_refused_in_part_may_have_been_applied(redis_se
         assert [key async for key in store.scan("")] == ["theirs"]
     assert some.value.applied is Applied.MAYBE
     assert none.value.applied is Applied.NO, "there was nothing left to delete"
+
+
+@pytest.mark.parametrize(
+    "foreign", [b"", b"\x01", b"text of somebody else", b"\x01\x05" + bytes(40), b"\x01\x01short"]
+)
+async def test_renewing_what_is_no_record_does_not_let_it_expire(
+    redis_server: RedisServer, foreign: bytes
+) -> None:
+    redis_server.command("SET", "key", foreign)
+    async with open_driver(StoreURL.parse(redis_server.url())) as store:
+        with pytest.raises(CorruptRecord, match="it is kept"):
+            await store.get("key", renew_for=300)
+    assert redis_server.command("PTTL", "key") == b"-1"
