@@ -6,13 +6,14 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from sessionkit.errors import StoreUnavailable
+from sessionkit.errors import StoreError, StoreTimeout, StoreUnavailable
 from sessionkit_redis.lane import Lane
-from sessionkit_redis.transport import ErrorReply, Layout, Watched, pack, pack_one
+from sessionkit_redis.transport import ErrorReply, Layout, Watched, key_of, pack, pack_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from sessionkit_redis.connection import Connection
     from sessionkit_redis.dialling import Dial
     from sessionkit_redis.transport import Command, Reply
 
@@ -22,6 +23,7 @@ BULK_BYTES: Final = 64 * 1024
 BULK_COMMANDS: Final = 64
 """The same by their number, for their replies may be long."""
 
+_MARK: Final = pack_one(("PING",))
 _LOOK_AGAIN: Final = (0.05, 0.1)
 
 
@@ -50,12 +52,17 @@ class Multiplexer:
         loop = asyncio.get_running_loop()
         if lanes is None or lanes.loop is not loop:
             lanes = self._lanes_of(loop)
-        lane = lanes.short if count < BULK_COMMANDS and len(packed) < BULK_BYTES else lanes.bulk
         if deadline is None:
             deadline = loop.time() + self._timeout
-        connection = lane.connection
+        if (
+            count >= BULK_COMMANDS
+            or len(packed) >= BULK_BYTES
+            or (lanes.abandoned and not lanes.abandoned.isdisjoint(map(key_of, commands)))
+        ):
+            return lanes.call_bulk(commands, packed, deadline)
+        connection = lanes.short.connection
         if connection is None or not connection.usable:
-            return self._call_once_connected(lane, packed, count, deadline)
+            return self._call_once_connected(lanes.short, packed, count, deadline)
         return connection.call(packed, count, deadline)
 
     def deadline(self) -> float:
@@ -141,12 +148,48 @@ class Multiplexer:
 
 
 class _Lanes:
-    """One event loop's lanes."""
+    """One event loop's lanes.
+
+    Attributes:
+        abandoned: Keys of long commands whose callers gave up, and which the server may not have come to
+            yet. Whatever is of such a key follows in their lane: on the other one it could overtake what was
+            asked before it, and be undone by that.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dial: Dial, where: str, timeout: float) -> None:
         self.loop = loop
         self.short = Lane(dial, where, timeout)
         self.bulk = Lane(dial, where, timeout)
+        self.abandoned: set[str | bytes | None] = set()
+        self._timeout = timeout
+        self._mark: asyncio.Future[list[Reply]] | None = None
+
+    async def call_bulk(self, commands: Sequence[Command], packed: bytes, deadline: float) -> list[Reply]:
+        connection = await self.bulk.connected(deadline)
+        try:
+            return await connection.call(packed, len(commands), deadline)
+        except (asyncio.CancelledError, StoreTimeout):
+            self.abandoned.update(map(key_of, commands))
+            self._set_mark(connection)
+            raise
+
+    def _set_mark(self, connection: Connection) -> None:
+        """Ask for a reply behind all that was asked before, and when it comes forget what was abandoned."""
+        try:
+            self._mark = connection.call(_MARK, 1, self.loop.time() + self._timeout)
+        except StoreError:
+            self.abandoned.clear()  # no later call follows on this connection
+        else:
+            self._mark.add_done_callback(lambda mark: self._answered(mark, connection))
+
+    def _answered(self, mark: asyncio.Future[list[Reply]], connection: Connection) -> None:
+        late = isinstance(mark.exception(), StoreTimeout)
+        if mark is not self._mark:
+            return
+        if late and connection.usable:
+            self._set_mark(connection)
+        else:
+            self.abandoned.clear()
 
     async def aclose(self) -> None:
         await self.short.aclose()

@@ -13,6 +13,7 @@ import pytest
 from sessionkit.errors import Applied, CorruptRecord, StoreUnavailable
 from sessionkit.store import Record, StoreURL
 from sessionkit_redis import open_driver
+from sessionkit_redis.multiplexer import BULK_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -137,3 +138,21 @@ async def test_renewing_what_is_no_record_does_not_let_it_expire(
         with pytest.raises(CorruptRecord, match="it is kept"):
             await store.get("key", renew_for=300)
     assert redis_server.command("PTTL", "key") == b"-1"
+
+
+async def test_a_large_put_that_was_cancelled_overwrites_no_later_one(redis_server: RedisServer) -> None:
+    large = bytes(8_000_000)
+    async with open_driver(StoreURL.parse(redis_server.url())) as store:
+        # Both lanes are there, and the server knows the script.
+        await store.put("key", large)
+        await store.put("key", b"small")
+        for number in range(20):
+            abandoned = asyncio.create_task(store.put("key", large))
+            for _ in range(3):  # it is on its way, and takes a while
+                await asyncio.sleep(0)
+            abandoned.cancel()
+            await asyncio.wait([abandoned])
+            receipt = await store.put("key", b"%d" % number)
+            # Answered after the large one, in the lane of the large ones.
+            await store.get_many(f"{other}" for other in range(BULK_COMMANDS))
+            assert await store.get("key") == Record(b"%d" % number, receipt.version)
