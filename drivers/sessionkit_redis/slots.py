@@ -45,10 +45,10 @@ class SlotMap:
         replicas: list[Address] = []
         for part in reply if isinstance(reply, list) else ():
             match part:
-                case [int(first), int(last), *nodes] if 0 <= first <= last < SLOTS:
-                    addresses = [_address(node, asked) for node in nodes]
-                    owners[first : last + 1] = addresses[:1] * (last + 1 - first)
-                    replicas += [address for address in addresses[1:] if address is not None]
+                case [int(first), int(last), primary, *others] if 0 <= first <= last < SLOTS:
+                    owners[first : last + 1] = [_address(primary, asked)] * (last + 1 - first)
+                    addresses = [_address(node, asked) for node in others]
+                    replicas += [address for address in addresses if address is not None]
                 case _:
                     pass
         return cls(owners, replicas)
@@ -112,13 +112,14 @@ class Claim(NamedTuple):
     @classmethod
     def read(cls, reply: Reply) -> Claim:
         """Read a reply to ``CLUSTER NODES``."""
-        text = reply.decode() if isinstance(reply, bytes) else ""
+        text = reply.decode(errors="replace") if isinstance(reply, bytes) else ""
         for line in text.splitlines():
-            _, _, flags, *rest = line.split()
-            if "myself" in flags.split(","):
-                words = rest[5:]
-                slots = tuple(word for word in words if not word.startswith("["))
-                return cls(slots, len(slots) < len(words))
+            match line.split():
+                case [_, _, flags, _, _, _, _, _, *words] if "myself" in flags.split(","):
+                    slots = tuple(word for word in words if not word.startswith("["))
+                    return cls(slots, len(slots) < len(words))
+                case _:
+                    pass
         return cls()
 
     @property
@@ -135,7 +136,7 @@ def _address(node: Reply, asked: Address) -> Address | None:
     match node:
         case [bytes(b"?"), *_]:
             return None  # it is to be reached by a name that it was not given
-        case [bytes(host), int(port), *_]:
+        case [bytes(host), int(port), *_] if host.isascii():
             return Address(host.decode() or asked.host, port)
         case [None, int(port), *_]:
             return Address(asked.host, port)
