@@ -102,17 +102,23 @@ class Topology:
         Raises:
             StoreError: A node could not be asked, or a slot had none by the deadline.
         """
-        loop = asyncio.get_running_loop()
+        unsettled: StoreError | None = None
         while True:
-            nodes = [self.node(address) for address in (await self.learn(deadline)).primaries]
-            claims = [Claim.read(await self._ask(node, ("CLUSTER", "NODES"), deadline)) for node in nodes]
+            try:
+                slots = await self.learn(deadline)
+                nodes = [self.node(address) for address in slots.primaries]
+                claims = [
+                    Claim.read(await self._ask(node, ("CLUSTER", "NODES"), deadline)) for node in nodes
+                ]
+            except StoreTimeout as late:
+                # What was found before says more than that there was no time to look once more.
+                raise unsettled or late from None
             if sum(claim.served for claim in claims) == SLOTS:
                 owners = tuple((node.where, claim.slots) for node, claim in zip(nodes, claims, strict=True))
                 return Layout(nodes, owners, any(claim.moving for claim in claims))
-            if loop.time() >= deadline:
-                raise StoreUnavailable(
-                    f"{self._where} has slots that no node serves, or that two do: see CLUSTER INFO"
-                )
+            unsettled = StoreUnavailable(
+                f"{self._where} has slots that no node serves, or that two do: see CLUSTER INFO"
+            )
 
     async def aclose(self) -> None:
         """Close every node's connections."""
