@@ -18,16 +18,16 @@ from typing import Final
 from sessionkit.store import RING_SIZE, VERSION_BYTES, Record, Version
 
 LAYOUT: Final = 1
-_IDS_START: Final = 2
+IDS_START: Final = 2
 _VALUE_STARTS: Final = {
-    bytes((LAYOUT, count)): _IDS_START + count * VERSION_BYTES for count in range(1, RING_SIZE + 1)
+    bytes((LAYOUT, count)): IDS_START + count * VERSION_BYTES for count in range(1, RING_SIZE + 1)
 }
-HEADER_MAX: Final = _IDS_START + RING_SIZE * VERSION_BYTES
+HEADER_MAX: Final = IDS_START + RING_SIZE * VERSION_BYTES
 
 
 def read_record(stored: bytes) -> Record | None:
     """Return the record in a stored string, or None if it is not of this layout."""
-    value_start = _VALUE_STARTS.get(stored[:_IDS_START])
+    value_start = _VALUE_STARTS.get(stored[:IDS_START])
     if value_start is None or len(stored) < value_start:
         return None
-    return Record(stored[value_start:], Version(stored[_IDS_START : _IDS_START + VERSION_BYTES]))
+    return Record(stored[value_start:], Version(stored[IDS_START : IDS_START + VERSION_BYTES]))

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from sessionkit.store import RING_SIZE, VERSION_BYTES
-from sessionkit_redis.layout import HEADER_MAX, LAYOUT
+from sessionkit_redis.layout import HEADER_MAX, IDS_START, LAYOUT
 
 if TYPE_CHECKING:
     from sessionkit_redis.transport import Command
@@ -31,20 +31,23 @@ class Script:
 CORRUPT: Final = 2
 """The reply of ``PUT``, ``DELETE_AT`` and ``TOUCH`` for a key that holds something else than a record."""
 
-# Sets `ids`, the record's write ids as one string, '' where there is no record.
-_READ_IDS: Final = f"""
-local head = redis.call('GETRANGE', KEYS[1], 0, {HEADER_MAX - 1})
-local ids = ''
+_FIRST: Final = IDS_START + 1  # Lua counts from 1
+
+# Sets `head`, the first bytes of the record or '', and `count`, how many write ids it has. Redis is given
+# numbers as text, which it is slow to make of a Lua number itself.
+_READ_HEAD: Final = f"""
+local head = redis.call('GETRANGE', KEYS[1], '0', '{HEADER_MAX - 1}')
+local count = 0
 if head ~= '' then
-  local layout, count = string.byte(head, 1, 2)
-  if layout ~= {LAYOUT} or not count or count < 1 or count > {RING_SIZE} then return {CORRUPT} end
-  ids = string.sub(head, 3, 2 + count * {VERSION_BYTES})
-  if #ids ~= count * {VERSION_BYTES} then return {CORRUPT} end
+  local layout
+  layout, count = string.byte(head, 1, 2)
+  if layout ~= {LAYOUT} or not count or count < 1 or count > {RING_SIZE}
+      or #head < {IDS_START} + count * {VERSION_BYTES} then return {CORRUPT} end
 elseif redis.call('EXISTS', KEYS[1]) == 1 then
   return {CORRUPT}
 end
-local current = string.sub(ids, 1, {VERSION_BYTES})
 """
+_CURRENT: Final = f"string.sub(head, {_FIRST}, {IDS_START + VERSION_BYTES})"
 
 RENEW: Final = Script(
     f"""
@@ -63,21 +66,21 @@ return stored
 """Returns what ``GET`` returns, and renews it if that is a record: what is none must not begin to expire."""
 
 PUT: Final = Script(
-    f"""{_READ_IDS}
--- ARGV: write id, value, expiry in ms or '', expected version or 'absent' or ''
-local from = 1
-while true do
-  local at = string.find(ids, ARGV[1], from, true)
-  if not at then break end
-  if at % {VERSION_BYTES} == 1 then return 1 end
-  from = at + 1
+    f"""{_READ_HEAD}
+-- ARGV: write id, value, expiry in ms or '', and if one is expected, a version or 'absent'
+local at = string.find(head, ARGV[1], {_FIRST}, true)
+while at and at <= {IDS_START} + count * {VERSION_BYTES} do
+  if at % {VERSION_BYTES} == {_FIRST} then return 1 end
+  at = string.find(head, ARGV[1], at + 1, true)
 end
 local expected = ARGV[4]
-if expected ~= '' and expected ~= current and not (expected == 'absent' and current == '') then
-  return current
+if expected then
+  local current = {_CURRENT}
+  if expected ~= current and not (expected == 'absent' and current == '') then return current end
 end
-if #ids == {RING_SIZE * VERSION_BYTES} then ids = string.sub(ids, 1, {(RING_SIZE - 1) * VERSION_BYTES}) end
-local stored = string.char({LAYOUT}, #ids / {VERSION_BYTES} + 1) .. ARGV[1] .. ids .. ARGV[2]
+if count == {RING_SIZE} then count = {RING_SIZE - 1} end
+local older = string.sub(head, {_FIRST}, {IDS_START} + count * {VERSION_BYTES})
+local stored = string.char({LAYOUT}, count + 1) .. ARGV[1] .. older .. ARGV[2]
 if ARGV[3] == '' then
   redis.call('SET', KEYS[1], stored)
 else
@@ -89,9 +92,10 @@ return 1
 """Returns 1 if applied now or before, ``CORRUPT``, or the current version ('' for absent) on a conflict."""
 
 DELETE_AT: Final = Script(
-    f"""{_READ_IDS}
+    f"""{_READ_HEAD}
 -- ARGV: expected version
-if current == '' then return 0 end
+if count == 0 then return 0 end
+local current = {_CURRENT}
 if current ~= ARGV[1] then return current end
 return redis.call('DEL', KEYS[1])
 """
@@ -99,10 +103,13 @@ return redis.call('DEL', KEYS[1])
 """Returns 1 if deleted, 0 if absent, ``CORRUPT``, or the current version on a conflict."""
 
 TOUCH: Final = Script(
-    f"""{_READ_IDS}
--- ARGV: expiry in ms or '', expected version or ''
-if current == '' then return 0 end
-if ARGV[2] ~= '' and ARGV[2] ~= current then return current end
+    f"""{_READ_HEAD}
+-- ARGV: expiry in ms or '', and if one is expected, a version
+if count == 0 then return 0 end
+if ARGV[2] then
+  local current = {_CURRENT}
+  if current ~= ARGV[2] then return current end
+end
 if ARGV[1] == '' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return 1
 """

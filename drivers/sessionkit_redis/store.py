@@ -114,7 +114,8 @@ class RedisStore(SessionStore):
         check_expiry(expires_in)
         check_version(if_version)
         expiry = "" if expires_in is None else milliseconds(expires_in)
-        return self._happened(key, await self._server.run(TOUCH, key, expiry, if_version or b""))
+        expected = () if if_version is None else (if_version,)
+        return self._happened(key, await self._server.run(TOUCH, key, expiry, *expected))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See ``SessionStore.get_many``."""
@@ -211,8 +212,9 @@ class RedisStore(SessionStore):
 
 def _put_arguments(put: Put, version: Version) -> tuple[bytes | str | int, ...]:
     expiry = "" if put.expires_in is None else milliseconds(put.expires_in)
-    expected = b"" if put.if_version is None else b"absent" if put.if_version is ABSENT else put.if_version
-    return version, put.value, expiry, expected
+    if put.if_version is None:
+        return version, put.value, expiry
+    return version, put.value, expiry, b"absent" if put.if_version is ABSENT else put.if_version
 
 
 def _conflict(key: str, current: bytes) -> VersionConflict:

@@ -21,7 +21,7 @@ from sessionkit.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
-from sessionkit.store import ABSENT, Put, Record, SessionStore, StoreURL
+from sessionkit.store import ABSENT, Put, Record, SessionStore, StoreURL, Version
 from sessionkit.testing import SessionStoreConformance
 from sessionkit.testing.servers import DURABLE, RedisServer
 from sessionkit_redis import open_driver
@@ -58,6 +58,18 @@ class TestRedisConformance(SessionStoreConformance):
         receipts = await store.put_many([Put(key, b"3", None, second.version), Put(key, b"4")])
         assert await store.get(key) == Record(b"4", receipts[1].version)
 
+    async def test_an_id_that_stands_elsewhere_by_chance_is_no_repeat(
+        self, store: SessionStore, key: str
+    ) -> None:
+        await store.put(key, b"1", write_id=Version(b"abcdefgh"))
+        await store.put(key, b"2", write_id=Version(b"ABCDEFGH"))
+        across_two_ids = Version(b"EFGHabcd")
+        await store.put(key, b"12345678", write_id=across_two_ids)
+        assert await store.get(key) == Record(b"12345678", across_two_ids)
+        where_an_id_would_be = Version(b"12345678")
+        await store.put(key, b"4", write_id=where_an_id_would_be)
+        assert await store.get(key) == Record(b"4", where_an_id_would_be)
+
     @pytest.mark.parametrize(
         "foreign", [b"", b"\x01", b"text of somebody else", b"\x01\x05" + bytes(40), b"\x01\x01short"]
     )
@@ -70,6 +82,7 @@ class TestRedisConformance(SessionStoreConformance):
             store.get_many([key]),
             store.put(key, b"mine"),
             store.put(key, b"mine", if_version=ABSENT),
+            store.touch(key, expires_in=60),
             store.delete(key, if_version=(await store.put(key + "2", b"v")).version),
         )
         for call in calls:
