@@ -23,9 +23,9 @@ from sessionkit.store import (
     check_key,
     check_keys_in_turns,
     check_prefix,
-    check_put,
     check_puts_in_turns,
     check_version,
+    check_write,
     cut_puts,
     delete_in_pages,
     milliseconds,
@@ -92,10 +92,9 @@ class RedisStore(SessionStore):
         write_id: Version | None = None,
     ) -> Receipt:
         """See ``SessionStore.put``."""
-        put = Put(key, value, expires_in, if_version, write_id)
-        check_put(put, MAX_VALUE_BYTES)
+        expiry = check_write(key, value, expires_in, if_version, write_id, MAX_VALUE_BYTES)
         version = write_id or new_version()
-        reply = await self._server.run(PUT, key, *_put_arguments(put, version))
+        reply = await self._server.run(PUT, key, *_put_arguments(version, value, expiry, if_version))
         if reply == 1:
             return Receipt(version)
         raise self._not_put(key, reply)
@@ -111,11 +110,12 @@ class RedisStore(SessionStore):
     async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
         """See ``SessionStore.touch``."""
         check_key(key)
-        check_expiry(expires_in)
+        expiry = check_expiry(expires_in)
         check_version(if_version)
-        expiry = "" if expires_in is None else milliseconds(expires_in)
         expected = () if if_version is None else (if_version,)
-        return self._happened(key, await self._server.run(TOUCH, key, expiry, *expected))
+        return self._happened(
+            key, await self._server.run(TOUCH, key, "" if expiry is None else expiry, *expected)
+        )
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See ``SessionStore.get_many``."""
@@ -167,7 +167,9 @@ class RedisStore(SessionStore):
     async def _put_page(self, page: Sequence[Put]) -> list[Receipt | SessionKitError]:
         versions = [put.write_id or new_version() for put in page]
         commands = [
-            PUT.by_name(put.key, *_put_arguments(put, version))
+            PUT.by_name(
+                put.key, *_put_arguments(version, put.value, check_expiry(put.expires_in), put.if_version)
+            )
             for put, version in zip(page, versions, strict=True)
         ]
         replies = await self._server.run_many(PUT, commands)
@@ -210,11 +212,13 @@ class RedisStore(SessionStore):
         return record
 
 
-def _put_arguments(put: Put, version: Version) -> tuple[bytes | str | int, ...]:
-    expiry = "" if put.expires_in is None else milliseconds(put.expires_in)
-    if put.if_version is None:
-        return version, put.value, expiry
-    return version, put.value, expiry, b"absent" if put.if_version is ABSENT else put.if_version
+def _put_arguments(
+    version: Version, value: bytes, expiry: int | None, if_version: Version | Absent | None
+) -> tuple[bytes | str | int, ...]:
+    expires = "" if expiry is None else expiry
+    if if_version is None:
+        return version, value, expires
+    return version, value, expires, b"absent" if if_version is ABSENT else if_version
 
 
 def _conflict(key: str, current: bytes) -> VersionConflict:

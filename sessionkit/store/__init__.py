@@ -18,6 +18,7 @@ from sessionkit.store.checks import (
     check_puts,
     check_puts_in_turns,
     check_version,
+    check_write,
     milliseconds,
 )
 from sessionkit.store.contract import SessionStore
@@ -71,6 +72,7 @@ __all__ = [
     "check_puts",
     "check_puts_in_turns",
     "check_version",
+    "check_write",
     "cut_puts",
     "delete_in_pages",
     "look_again_soon",

@@ -12,7 +12,7 @@ from sessionkit.store.records import ABSENT, VERSION_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sessionkit.store.records import Put, Version
+    from sessionkit.store.records import Absent, Put, Version
 
 MAX_KEY_BYTES: Final = 64 * 1024
 MAX_EXPIRY_SECONDS: Final = 100 * 366 * 86_400
@@ -93,14 +93,13 @@ def milliseconds(expires_in: float) -> int:
     return math.ceil(expires_in * 1000)
 
 
-def check_expiry(expires_in: float | None) -> None:
-    """Refuse what is neither an expiry nor None.
+def check_expiry(expires_in: float | None) -> int | None:
+    """Return the ``milliseconds`` of an expiry, None for None.
 
     Raises:
         InvalidExpiry: See ``milliseconds``.
     """
-    if expires_in is not None:
-        milliseconds(expires_in)
+    return None if expires_in is None else milliseconds(expires_in)
 
 
 def check_prefix(prefix: str) -> None:
@@ -115,8 +114,20 @@ def check_prefix(prefix: str) -> None:
         raise InvalidKey(f"a prefix is text without lone surrogates, not {ascii(prefix)[:80]}") from None
 
 
-def check_put(put: Put, max_value_bytes: int) -> None:
-    """Refuse what no ``put`` takes.
+def check_put(put: Put, max_value_bytes: int) -> int | None:
+    """Do as ``check_write``, of the put's fields."""
+    return check_write(*put, max_value_bytes)
+
+
+def check_write(
+    key: str,
+    value: bytes,
+    expires_in: float | None,
+    if_version: Version | Absent | None,
+    write_id: Version | None,
+    max_value_bytes: int,
+) -> int | None:
+    """Refuse what no ``put`` takes, and return its expiry as ``check_expiry`` does.
 
     Raises:
         InvalidKey: See ``check_key``.
@@ -124,17 +135,19 @@ def check_put(put: Put, max_value_bytes: int) -> None:
         UnsupportedType: The value is not ``bytes``, or a version is not one.
         RecordTooLarge: The value is over the driver's bound.
     """
-    check_key(put.key)
-    if not isinstance(put.value, bytes):
-        raise UnsupportedType(f"{_shown(put.key)}: a store keeps bytes, not {type(put.value).__name__}")
-    if len(put.value) > max_value_bytes:
+    check_key(key)
+    if not isinstance(value, bytes):
+        raise UnsupportedType(f"{_shown(key)}: a store keeps bytes, not {type(value).__name__}")
+    if len(value) > max_value_bytes:
         raise RecordTooLarge(
-            f"{_shown(put.key)}: {len(put.value)} bytes, and this store takes at most {max_value_bytes}"
+            f"{_shown(key)}: {len(value)} bytes, and this store takes at most {max_value_bytes}"
         )
-    check_expiry(put.expires_in)
-    if put.if_version is not ABSENT:
-        check_version(put.if_version)
-    check_version(put.write_id)
+    expiry = None if expires_in is None else milliseconds(expires_in)
+    if if_version is not None and if_version is not ABSENT:
+        check_version(if_version)
+    if write_id is not None:
+        check_version(write_id)
+    return expiry
 
 
 def check_puts(puts: Iterable[Put], max_value_bytes: int) -> list[Put]:
