@@ -25,16 +25,16 @@ class Leases:
 
     async def take_lease(self, key: str, token: str, lease: float) -> int | None:
         """See ``LeaseKeeper.take_lease``."""
-        reply = await self._server.run(TAKE_LEASE, key + SUFFIX, token, milliseconds(lease))
+        reply = await self._server.run(TAKE_LEASE, key + SUFFIX, (token, milliseconds(lease)))
         return self._server.number(reply) or None
 
     async def extend_lease(self, key: str, token: str, lease: float) -> bool:
         """See ``LeaseKeeper.extend_lease``."""
-        return await self._server.run(EXTEND_LEASE, key + SUFFIX, token, milliseconds(lease)) == 1
+        return await self._server.run(EXTEND_LEASE, key + SUFFIX, (token, milliseconds(lease))) == 1
 
     async def drop_lease(self, key: str, token: str) -> None:
         """See ``LeaseKeeper.drop_lease``."""
-        await self._server.run(DROP_LEASE, key + SUFFIX, token)
+        await self._server.run(DROP_LEASE, key + SUFFIX, (token,))
 
     async def wait_for_release(self, key: str, seconds: float) -> None:
         """See ``LeaseKeeper.wait_for_release``; the server tells of a release, the clock of an expiry."""

@@ -19,9 +19,9 @@ class Script:
         self.source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    def by_name(self, key: str, *arguments: bytes | str | int) -> Command:
+    def by_name(self, key: str, arguments: tuple[bytes | str | int, ...]) -> Command:
         """Return the command that runs it on a server that has seen it."""
-        return ("EVALSHA", self._sha, 1, key, *arguments)
+        return ("EVALSHA", self._sha, "1", key, *arguments)
 
     def in_full(self, by_name: Command) -> Command:
         """Return the command that runs it on any server, made from that of ``by_name``."""

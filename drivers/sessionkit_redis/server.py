@@ -43,13 +43,13 @@ class Server:
             raise self.refused(reply, str(command[1]) if len(command) > 1 else None)
         return reply
 
-    async def run(self, script: Script, key: str, *arguments: bytes | str | int) -> Reply:
+    async def run(self, script: Script, key: str, arguments: tuple[bytes | str | int, ...]) -> Reply:
         """Return the reply to one run of a script.
 
         Raises:
             SessionKitError: As ``execute``.
         """
-        command = script.by_name(key, *arguments)
+        command = script.by_name(key, arguments)
         deadline = self._transport.deadline()
         [reply] = await self.call((command,), deadline)
         if isinstance(reply, ErrorReply):

@@ -79,7 +79,7 @@ class RedisStore(SessionStore):
         if renew_for is None:
             [reply] = await self._server.call((("GET", key),))
         else:
-            reply = await self._server.run(RENEW, key, milliseconds(renew_for))
+            reply = await self._server.run(RENEW, key, (milliseconds(renew_for),))
         return None if reply is None else self._record(key, reply)
 
     async def put(
@@ -94,7 +94,7 @@ class RedisStore(SessionStore):
         """See ``SessionStore.put``."""
         expiry = check_write(key, value, expires_in, if_version, write_id, MAX_VALUE_BYTES)
         version = write_id or new_version()
-        reply = await self._server.run(PUT, key, *_put_arguments(version, value, expiry, if_version))
+        reply = await self._server.run(PUT, key, _put_arguments(version, value, expiry, if_version))
         if reply == 1:
             return Receipt(version)
         raise self._not_put(key, reply)
@@ -105,17 +105,16 @@ class RedisStore(SessionStore):
         check_version(if_version)
         if if_version is None:
             return await self._server.execute("DEL", key) == 1
-        return self._happened(key, await self._server.run(DELETE_AT, key, if_version))
+        return self._happened(key, await self._server.run(DELETE_AT, key, (if_version,)))
 
     async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
         """See ``SessionStore.touch``."""
         check_key(key)
         expiry = check_expiry(expires_in)
         check_version(if_version)
-        expected = () if if_version is None else (if_version,)
-        return self._happened(
-            key, await self._server.run(TOUCH, key, "" if expiry is None else expiry, *expected)
-        )
+        expires = "" if expiry is None else expiry
+        arguments = (expires,) if if_version is None else (expires, if_version)
+        return self._happened(key, await self._server.run(TOUCH, key, arguments))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See ``SessionStore.get_many``."""
@@ -168,7 +167,7 @@ class RedisStore(SessionStore):
         versions = [put.write_id or new_version() for put in page]
         commands = [
             PUT.by_name(
-                put.key, *_put_arguments(version, put.value, check_expiry(put.expires_in), put.if_version)
+                put.key, _put_arguments(version, put.value, check_expiry(put.expires_in), put.if_version)
             )
             for put, version in zip(page, versions, strict=True)
         ]
