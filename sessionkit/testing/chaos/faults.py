@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Flag
 from typing import Final
 
+from sessionkit.errors import ConfigurationError
+
 
 class Direction(Flag):
     """Which way bytes go."""
@@ -88,3 +90,13 @@ class Conditions:
     def lanes(self, direction: Direction) -> list[Lane]:
         """Return the lanes of a direction: one, or with ``BOTH`` two."""
         return [lane for lane in (self.requests, self.replies) if lane.direction in direction]
+
+
+def require(holds: bool, otherwise: str) -> None:
+    """Refuse a switch's argument.
+
+    Raises:
+        ConfigurationError: It does not hold; with this message.
+    """
+    if not holds:
+        raise ConfigurationError(otherwise)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from sessionkit.errors import ConfigurationError
-from sessionkit.testing.chaos.faults import NO_FAULTS, Conditions, Direction
+from sessionkit.testing.chaos.faults import NO_FAULTS, Conditions, Direction, require
 from sessionkit.testing.chaos.link import Link
 from sessionkit.testing.chaos.listener import HOST, Listener
 
@@ -125,7 +125,7 @@ class ChaosProxy:
             ConfigurationError: A number is negative or not finite.
         """
         for name, value in (("seconds", seconds), ("jitter", jitter)):
-            _require(0 <= value < math.inf, f"latency: {name} must be 0 or more seconds, not {value!r}")
+            require(0 <= value < math.inf, f"latency: {name} must be 0 or more seconds, not {value!r}")
         for lane in self._conditions.lanes(direction):
             lane.faults = replace(lane.faults, latency=seconds, jitter=jitter)
 
@@ -141,7 +141,7 @@ class ChaosProxy:
         Raises:
             ConfigurationError: ``max_bytes`` is less than 1.
         """
-        _require(
+        require(
             max_bytes is None or max_bytes >= 1, f"fragment: max_bytes must be 1 or more, not {max_bytes!r}"
         )
         for lane in self._conditions.lanes(direction):
@@ -162,7 +162,7 @@ class ChaosProxy:
         Raises:
             ConfigurationError: ``probability`` is not within 0 and 1.
         """
-        _require(
+        require(
             0 <= probability <= 1, f"reset_randomly: a probability is within 0 and 1, not {probability!r}"
         )
         for lane in self._conditions.lanes(direction):
@@ -177,7 +177,7 @@ class ChaosProxy:
         Raises:
             ConfigurationError: ``count`` is negative.
         """
-        _require(count is None or count >= 0, f"drop_replies: count must be 0 or more, not {count!r}")
+        require(count is None or count >= 0, f"drop_replies: count must be 0 or more, not {count!r}")
         lane = self._conditions.replies
         lane.faults = replace(lane.faults, drop=math.inf if count is None else count)
 
@@ -194,7 +194,7 @@ class ChaosProxy:
         Raises:
             ConfigurationError: ``count`` is negative.
         """
-        _require(count is None or count >= 0, f"cut_after: count must be 0 or more bytes, not {count!r}")
+        require(count is None or count >= 0, f"cut_after: count must be 0 or more bytes, not {count!r}")
         for lane in self._conditions.lanes(direction):
             lane.faults = replace(lane.faults, cut_after=count)
 
@@ -256,8 +256,3 @@ class ChaosProxy:
     def _conditions_changed(self, *, hurry: bool = False) -> None:
         for link in list(self._links):
             link.conditions_changed(hurry=hurry)
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ConfigurationError(otherwise)
