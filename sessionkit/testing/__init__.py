@@ -11,11 +11,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sessionkit.testing.clock import ManualClock
     from sessionkit.testing.conformance import SessionStoreConformance
+    from sessionkit.testing.virtual_time import VirtualTimeLoop, run_in_virtual_time, virtual_clock
 
-__all__ = ["ManualClock", "SessionStoreConformance"]
+__all__ = [
+    "ManualClock",
+    "SessionStoreConformance",
+    "VirtualTimeLoop",
+    "run_in_virtual_time",
+    "virtual_clock",
+]
 
 _KIT = "sessionkit.testing.conformance"
-_HOMES = {"ManualClock": "sessionkit.testing.clock", "SessionStoreConformance": _KIT}
+_VIRTUAL_TIME = "sessionkit.testing.virtual_time"
+_HOMES = {
+    "ManualClock": "sessionkit.testing.clock",
+    "SessionStoreConformance": _KIT,
+    "VirtualTimeLoop": _VIRTUAL_TIME,
+    "run_in_virtual_time": _VIRTUAL_TIME,
+    "virtual_clock": _VIRTUAL_TIME,
+}
 
 
 def __getattr__(name: str) -> object:

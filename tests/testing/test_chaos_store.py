@@ -23,7 +23,7 @@ from sessionkit.errors import (
     VersionConflict,
 )
 from sessionkit.store import ABSENT, Put, Receipt, Record, SessionStore, Version, new_version
-from sessionkit.testing import ManualClock, SessionStoreConformance
+from sessionkit.testing import ManualClock, SessionStoreConformance, run_in_virtual_time, virtual_clock
 from sessionkit.testing.chaos import ChaosStore
 from sessionkit_memory import MemoryStore
 
@@ -314,13 +314,60 @@ async def test_faults_add_up(store: ChaosStore, inner: Inner) -> None:
     assert store.faults == {"refuse": 1, "lose_requests": 1, "lose_replies": 1}
 
 
-async def test_latency_comes_before_the_operation(store: ChaosStore, inner: Inner) -> None:
-    store.latency(0.02)
-    pinging = asyncio.create_task(store.ping())
-    await turns()
-    assert inner.reached == 0
-    assert await pinging >= 0.019  # less the clock's resolution
-    assert store.faults == {"latency": 1}
+def test_latency_comes_before_the_operation() -> None:
+    async def main() -> None:
+        async with ChaosStore(MemoryStore(clock=virtual_clock), clock=virtual_clock) as store:
+            store.latency(2.5)
+            assert await store.ping() == 2.5
+            await store.put("a", b"v", expires_in=1)
+            store.heal()
+            await asyncio.sleep(0.75)
+            assert await value(store, "a") == b"v"
+            assert store.faults == {"latency": 2}
+
+    run_in_virtual_time(main())
+
+
+def test_a_caller_that_does_not_wait_for_latency_has_applied_nothing() -> None:
+    async def main() -> None:
+        async with ChaosStore(MemoryStore(clock=virtual_clock)) as store:
+            store.latency(60)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(59):
+                    await store.put("a", b"v")
+            store.heal()
+            await asyncio.sleep(60)
+            assert await store.get("a") is None
+
+    run_in_virtual_time(main())
+
+
+def test_what_latency_holds_back_may_hang_after_it() -> None:
+    async def main() -> None:
+        async with ChaosStore(MemoryStore(clock=virtual_clock)) as store:
+            store.latency(60)
+            late = asyncio.create_task(store.put("a", b"late"))
+            await asyncio.sleep(30)
+            store.hang()
+            await asyncio.sleep(60)
+            assert not late.done()
+            store.heal()
+            await late
+
+    run_in_virtual_time(main())
+
+
+def test_jitter_follows_from_the_seed() -> None:
+    async def main(seed: int) -> list[float]:
+        async with ChaosStore(MemoryStore(clock=virtual_clock), seed=seed) as store:
+            store.latency(10, jitter=5)
+            return [await store.ping() for _ in range(50)]
+
+    delays = run_in_virtual_time(main(1))
+    assert all(10 <= delay <= 15 for delay in delays)
+    assert max(delays) - min(delays) > 4
+    assert run_in_virtual_time(main(1)) == delays
+    assert run_in_virtual_time(main(2)) != delays
 
 
 async def outcomes(seed: int) -> list[str]:
@@ -352,18 +399,17 @@ async def test_random_faults_follow_from_the_seed() -> None:
     assert await outcomes(seed=2) != met
 
 
-async def test_random_faults_do_not_depend_on_who_is_slower() -> None:
-    async def kinds(*, latency: float) -> list[str]:
-        async with ChaosStore(MemoryStore(), seed=3) as store:
+def test_random_faults_do_not_depend_on_who_is_faster() -> None:
+    async def main(jitter: float) -> list[str]:
+        async with ChaosStore(MemoryStore(clock=virtual_clock), seed=3) as store:
             store.fail_randomly(0.5)
-            store.latency(0.0, jitter=latency)
+            store.latency(1, jitter=jitter)
             results = await asyncio.gather(
                 *(store.put(f"{number}", b"v") for number in range(50)), return_exceptions=True
             )
         return [type(result).__name__ for result in results]
 
-    # Only how long each waits is drawn besides.
-    assert await kinds(latency=0.005) == await kinds(latency=0.001)
+    assert run_in_virtual_time(main(jitter=0)) == run_in_virtual_time(main(jitter=10))
 
 
 async def test_a_batch_is_half_applied_at_random(store: ChaosStore, inner: Inner) -> None:
