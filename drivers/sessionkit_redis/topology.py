@@ -107,9 +107,7 @@ class Topology:
             try:
                 slots = await self.learn(deadline)
                 nodes = [self.node(address) for address in slots.primaries]
-                claims = [
-                    Claim.read(await self._ask(node, ("CLUSTER", "NODES"), deadline)) for node in nodes
-                ]
+                claims = [Claim.read(await self._ask(node, ("CLUSTER", "NODES"), deadline)) for node in nodes]
             except StoreTimeout as late:
                 # What was found before says more than that there was no time to look once more.
                 raise unsettled or late from None

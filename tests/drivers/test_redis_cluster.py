@@ -10,6 +10,7 @@ import socket
 import threading
 import traceback
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
@@ -557,7 +558,11 @@ async def test_a_store_serves_several_threads_and_closes_for_all(redis_cluster: 
     closed.set()
     assert [len(left) for left in await asyncio.gather(*threads)] == [1, 1, 1]
     for node in redis_cluster.nodes:
-        await wait_for_async(lambda node=node: "" if clients_of(node) == 0 else "it has clients", PATIENCE)
+        await wait_for_async(partial(clients_left, node), PATIENCE)
+
+
+def clients_left(node: RedisServer) -> str:
+    return "" if clients_of(node) == 0 else "it has clients"
 
 
 async def others_end() -> None:
