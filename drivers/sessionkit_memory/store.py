@@ -24,6 +24,7 @@ from sessionkit.store import (
     Capabilities,
     Clock,
     Lease,
+    LocalLeases,
     Locks,
     Put,
     Receipt,
@@ -41,7 +42,6 @@ from sessionkit.store import (
     new_version,
     receipts_of,
 )
-from sessionkit_memory.leases import Leases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -85,7 +85,7 @@ class MemoryStore(SessionStore):
         self._max_bytes = max_bytes
         self._evict = evict
         self._clock = clock
-        self._locks = Locks(Leases(clock))
+        self._locks = Locks(LocalLeases(clock))
         self._closed = False
 
     @property

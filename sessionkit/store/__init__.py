@@ -22,6 +22,7 @@ from sessionkit.store.checks import (
     milliseconds,
 )
 from sessionkit.store.contract import SessionStore
+from sessionkit.store.leases import LocalLeases
 from sessionkit.store.locks import Lease, LeaseKeeper, Locks, look_again_soon
 from sessionkit.store.reading import read_all
 from sessionkit.store.records import (
@@ -54,6 +55,7 @@ __all__ = [
     "Clock",
     "Lease",
     "LeaseKeeper",
+    "LocalLeases",
     "Locks",
     "Put",
     "Receipt",

@@ -38,10 +38,12 @@ class Lease:
         key: The lock's name.
         fence: A number larger than that of every earlier holder of this lock. Send it along with what the
             lock protects, and let the receiver refuse a smaller one than it has seen.
+        local: Whether it is between the tasks of this process only, as the backend could not be asked.
     """
 
     key: str
     fence: int
+    local: bool = False
 
 
 class LeaseKeeper(Protocol):

@@ -54,13 +54,21 @@ class Where(Enum):
 
 
 class Record(NamedTuple):
-    """One key's stored bytes and the version they have."""
+    """One key's stored bytes and the version they have.
+
+    Attributes:
+        value: The bytes.
+        version: Their version.
+        stale: Whether they were answered from what is known here, as the backend could not be asked.
+    """
 
     value: bytes
     version: Version
+    stale: bool = False
 
     def __repr__(self) -> str:
-        return f"Record(value={_unshown(self.value)}, version={self.version!r})"
+        stale = ", stale=True" if self.stale else ""
+        return f"Record(value={_unshown(self.value)}, version={self.version!r}{stale})"
 
 
 class Receipt(NamedTuple):

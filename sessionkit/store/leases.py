@@ -1,13 +1,13 @@
-"""The steps under ``sessionkit.store.Locks``, in a dictionary."""
+"""Leases between the tasks of this process."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sessionkit.store import look_again_soon
+from sessionkit.store.locks import look_again_soon
 
 if TYPE_CHECKING:
-    from sessionkit.store import Clock
+    from sessionkit.store.records import Clock
 
 
 class _Held(NamedTuple):
@@ -16,8 +16,12 @@ class _Held(NamedTuple):
     expires_at: float
 
 
-class Leases:
-    """A ``LeaseKeeper`` for the holders of one store object."""
+class LocalLeases:
+    """A ``LeaseKeeper`` in a dictionary.
+
+    Args:
+        clock: Gives the time in seconds; only differences count.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
