@@ -20,7 +20,19 @@ from sessionkit.testing.conformance.records import RecordTests
 from sessionkit.testing.conformance.scans import ScanTests
 from sessionkit.testing.conformance.versions import VersionTests
 
-__all__ = ["SessionStoreConformance", "StoreTests"]
+__all__ = [
+    "BatchTests",
+    "ConcurrencyTests",
+    "ExpiryTests",
+    "LifecycleTests",
+    "LockTests",
+    "ModelTests",
+    "RecordTests",
+    "ScanTests",
+    "SessionStoreConformance",
+    "StoreTests",
+    "VersionTests",
+]
 
 
 class SessionStoreConformance(

@@ -1,0 +1,89 @@
+"""Copies of what the primary was last known to hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sessionkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sessionkit.store import Record, Version
+
+DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
+_OVERHEAD: Final = 400
+
+
+class Copy(NamedTuple):
+    """A record as it was last seen.
+
+    Attributes:
+        value: Its bytes.
+        version: Their version.
+        until: When it ends, in seconds since the Unix epoch, as far as is known; None: it is not.
+    """
+
+    value: bytes
+    version: Version
+    until: float | None
+
+
+class LastKnown:
+    """Bounded copies, of which those that were not seen for long go first.
+
+    Two generations in place of an exact order: what is seen goes to the young one, and when that holds half
+    of the bytes it becomes the old one, whose copies go. A look-up and a copy are each a step or two of a
+    dictionary, as every operation of a healthy store pays for them.
+
+    Args:
+        max_bytes: The most that keys and values may take, with 400 bytes for each copy.
+    """
+
+    def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        if max_bytes < 0:
+            raise ConfigurationError(f"max_bytes is 0 or more, not {max_bytes!r}")
+        self._half = max_bytes // 2
+        # Bare tuples: one is made for every write.
+        self._young: dict[str, tuple[bytes, Version, float | None]] = {}
+        self._old: dict[str, tuple[bytes, Version, float | None]] = {}
+        self._young_bytes = 0
+
+    def get(self, key: str) -> Copy | None:
+        """Return the copy of a key's record."""
+        copied = self._young.get(key) or self._old.get(key)
+        return None if copied is None else Copy(*copied)
+
+    def read(self, key: str, record: Record) -> None:
+        """Take note of a record that was read; when it ends is known if it was written or renewed here."""
+        version = record.version
+        copied = self._young.get(key)
+        if copied is not None and copied[1] == version:
+            return
+        if copied is None:
+            copied = self._old.get(key)
+        known = copied is not None and copied[1] == version
+        self.take(key, record.value, version, copied[2] if copied is not None and known else None)
+
+    def take(self, key: str, value: bytes, version: Version, until: float | None) -> None:
+        """Take a copy."""
+        young = self._young
+        before = young.get(key)
+        young[key] = (value, version, until)
+        if before is None:
+            self._young_bytes += _OVERHEAD + len(key) + len(value)
+        else:
+            self._young_bytes += len(value) - len(before[0])
+        if self._young_bytes > self._half:
+            # One that is too large by itself is not kept.
+            self._old, self._young, self._young_bytes = young if len(young) > 1 else {}, {}, 0
+
+    def renew(self, key: str, until: float | None) -> None:
+        """Take note of when a record ends now."""
+        if (copied := self.get(key)) is not None:
+            self.take(key, copied.value, copied.version, until)
+
+    def forget(self, key: str) -> None:
+        """Drop the copy of a key's record."""
+        gone = self._young.pop(key, None)
+        if gone is not None:
+            self._young_bytes -= _OVERHEAD + len(key) + len(gone[0])
+        self._old.pop(key, None)

@@ -1,0 +1,172 @@
+"""One journaled write to the primary: by compare-and-set, so that doing it again changes nothing."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from sessionkit.errors import StoreUnavailable, VersionConflict
+from sessionkit.resilience.entries import Kind
+from sessionkit.store import ABSENT, Absent, Record, Version, new_version
+
+if TYPE_CHECKING:
+    from sessionkit.resilience.conflicts import Policy
+    from sessionkit.resilience.entries import Base, Entry
+    from sessionkit.store import Clock, SessionStore
+
+_SHORTEST: Final = 0.001
+_ROUNDS: Final = 20
+"""How often others may come first before a resolution gives up for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a journaled write.
+
+    Attributes:
+        ending: ``applied``, by this replay or before; ``superseded``: others wrote since, and there was
+            nothing to keep; or who won a conflict: ``primary``, ``local``, ``merged``.
+        version: What stands on the primary now, as far as is known: what a later write is based on.
+        record: The record that stands there, if it is ours.
+    """
+
+    ending: Literal["applied", "superseded", "primary", "local", "merged"]
+    version: Base
+    record: Record | None = None
+
+
+class Replayer:
+    """Writes journaled entries to the primary.
+
+    Args:
+        primary: The primary.
+        policy: What becomes of conflicts.
+        clock: Gives the time in seconds since the Unix epoch.
+    """
+
+    def __init__(self, primary: SessionStore, policy: Policy, clock: Clock) -> None:
+        self._primary = primary
+        self._policy = policy
+        self._clock = clock
+
+    async def replay(self, entry: Entry) -> Outcome:
+        """Write one entry, if the primary still is where the write was based.
+
+        Raises:
+            SessionKitError: The primary failed or refused; the entry may be replayed again.
+        """
+        if entry.expired(self._clock()):
+            return await self._end(entry)
+        if entry.kind is Kind.TOUCH:
+            return await self._touch(entry)
+        expected = ABSENT if entry.base is None else entry.base
+        for _ in range(_ROUNDS):
+            try:
+                return await self._write(entry, expected)
+            except VersionConflict as conflict:
+                if conflict.current not in entry.sent or conflict.current == expected:
+                    return await self._resolve(entry, conflict.current)
+                # An earlier write of ours that was thought lost arrived after all.
+                expected = conflict.current
+        raise _unsettled(entry)
+
+    async def _write(self, entry: Entry, expected: Version | Absent) -> Outcome:
+        if entry.kind is Kind.DELETE:
+            await self._delete(entry, expected)
+            return Outcome("applied", ABSENT)
+        receipt = await self._primary.put(
+            entry.key,
+            entry.value,
+            expires_in=self._left(entry),
+            if_version=expected,
+            write_id=entry.write_id,
+        )
+        if entry.write_id in entry.sent:
+            # If that came through long ago, this changed nothing; it may have been renewed since.
+            with suppress(VersionConflict):
+                await self._primary.touch(entry.key, expires_in=self._left(entry), if_version=receipt.version)
+        return Outcome("applied", receipt.version, Record(entry.value, receipt.version))
+
+    async def _delete(self, entry: Entry, expected: Version | Absent) -> None:
+        if isinstance(expected, Absent):
+            # There is no deletion on the condition that there is nothing; reading tells as much.
+            found = await self._primary.get(entry.key)
+            if found is not None:
+                raise VersionConflict(entry.key, current=found.version)
+        else:
+            await self._primary.delete(entry.key, if_version=expected)
+
+    async def _touch(self, entry: Entry) -> Outcome:
+        """Renew what the renewal was of; if somebody wrote since, that has an expiry of its own."""
+        assert not isinstance(entry.base, Absent)
+        try:
+            there = await self._primary.touch(entry.key, expires_in=self._left(entry), if_version=entry.base)
+        except VersionConflict as conflict:
+            if conflict.current not in entry.sent or isinstance(conflict.current, Absent):
+                return Outcome("superseded", conflict.current)
+            there = await self._primary.touch(
+                entry.key, expires_in=self._left(entry), if_version=conflict.current
+            )
+        return Outcome("applied" if there else "superseded", entry.base if there else ABSENT)
+
+    async def _end(self, entry: Entry) -> Outcome:
+        """Do what time has done: what the write replaced is gone, and the write as well."""
+        for version in (entry.base, entry.write_id, *entry.sent):
+            if version is None or isinstance(version, Absent):
+                continue
+            try:
+                if not await self._primary.delete(entry.key, if_version=version):
+                    break
+            except VersionConflict:
+                continue
+            break
+        else:
+            return Outcome("superseded", None)
+        return Outcome("applied", ABSENT)
+
+    async def _resolve(self, entry: Entry, current: Version | Absent) -> Outcome:
+        """Settle a conflict by the policy."""
+        if self._policy == "primary_wins":
+            return Outcome("primary", current)
+        for _ in range(_ROUNDS):
+            try:
+                if self._policy == "local_wins":
+                    written = await self._write(entry, current)
+                    return Outcome("local", written.version, written.record)
+                return await self._merge(entry)
+            except VersionConflict as conflict:
+                current = conflict.current
+        raise _unsettled(entry)
+
+    async def _merge(self, entry: Entry) -> Outcome:
+        assert callable(self._policy)
+        theirs = await self._primary.get(entry.key)
+        their_value = None if theirs is None else theirs.value
+        mine = entry.value if entry.kind is Kind.PUT else None
+        merged = self._policy(entry.base_value, mine, their_value)
+        if merged == their_value:
+            return Outcome("primary", ABSENT if theirs is None else theirs.version)
+        if merged is None:
+            assert theirs is not None
+            await self._primary.delete(entry.key, if_version=theirs.version)
+            return Outcome("merged", ABSENT)
+        # Under an id of its own: the entry's stands for another value.
+        receipt = await self._primary.put(
+            entry.key,
+            merged,
+            expires_in=self._left(entry),
+            if_version=ABSENT if theirs is None else theirs.version,
+            write_id=new_version(),
+        )
+        return Outcome("merged", receipt.version, Record(merged, receipt.version))
+
+    def _left(self, entry: Entry) -> float | None:
+        if entry.deadline is None or entry.expires_in is None:
+            return None
+        # A clock that was set back gives no longer life, and some may have passed since it was looked at.
+        return max(min(entry.deadline - self._clock(), entry.expires_in), _SHORTEST)
+
+
+def _unsettled(entry: Entry) -> StoreUnavailable:
+    return StoreUnavailable(f"{entry.key[:80]!a}: others kept writing while it was replayed")

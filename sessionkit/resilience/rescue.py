@@ -1,0 +1,242 @@
+"""What becomes of an operation that the primary has failed, or is not asked for."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
+
+from sessionkit.errors import Applied, JournalFull, LockNotAcquired, StoreError, StoreUnavailable
+from sessionkit.resilience.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from sessionkit.resilience.local import LocalView
+    from sessionkit.resilience.recovery import Recovery
+    from sessionkit.resilience.retrying import Retries
+    from sessionkit.store import Lease, Put, Receipt, Record, SessionStore, Version
+
+T = TypeVar("T")
+
+
+class Rescue:
+    """Tries again where that may help; where it does not, goes by what is known here.
+
+    The methods ``…_after`` are told how a first attempt failed. The others do without the primary.
+
+    Args:
+        primary: The primary.
+        local: What is known here.
+        recovery: Told of failures.
+        retries: When another attempt is made.
+        most_failures: How many in a row open the circuit.
+        raises: Whether failures are raised instead of being hidden.
+
+    Attributes:
+        failures: Failed attempts in a row; whoever has success sets it to 0.
+    """
+
+    def __init__(
+        self,
+        primary: SessionStore,
+        local: LocalView,
+        recovery: Recovery,
+        retries: Retries,
+        *,
+        most_failures: int,
+        raises: bool,
+    ) -> None:
+        self._primary = primary
+        self._local = local
+        self._recovery = recovery
+        self._retries = retries
+        self._most_failures = most_failures
+        self._raises = raises
+        self.failures = 0
+
+    async def _again(self, error: StoreError, started: float, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Return what a later attempt gives.
+
+        Args:
+            error: How the first one failed.
+            started: When it began, by ``time.monotonic``.
+            attempt: Makes another one.
+
+        Raises:
+            StoreError: The last attempt's error.
+        """
+        if not error.temporary:
+            raise error  # such as a lost compare-and-set, which is no failure of the primary
+        result = await self._retries.repeat(error, monotonic() - started, attempt, self._goes_on)
+        self.failures = 0
+        return result
+
+    def _hides(self, failure: StoreError) -> bool:
+        """Return whether the failure is to be hidden: it is temporary, and an outage is nobody's business."""
+        return failure.temporary and not self._raises
+
+    async def get_after(
+        self, error: StoreError, started: float, key: str, renew_for: float | None
+    ) -> tuple[Record | None, bool]:
+        """Read the record again, or return what is known here; and whether it is that."""
+        try:
+            found = await self._again(error, started, lambda: self._primary.get(key, renew_for=renew_for))
+        except StoreError as failure:
+            if not self._hides(failure):
+                raise
+            return await self.get(key, renew_for, failure), True
+        return found, False
+
+    async def get(
+        self, key: str, renew_for: float | None, failure: StoreError | None = None
+    ) -> Record | None:
+        """Return what is known here of the record, and journal its renewal.
+
+        Raises:
+            StoreError: Nothing is known; the failure, if one is given.
+        """
+        try:
+            record = self._local.get(key)
+        except StoreUnavailable:
+            if failure is None:
+                raise
+            raise failure from None
+        if record is not None and renew_for is not None:
+            if failure is not None:
+                self._recovery.open(str(failure))
+            await self._journal(self._local.touch(key, renew_for, None))
+        return record
+
+    async def get_many_after(
+        self, error: StoreError, started: float, keys: list[str]
+    ) -> tuple[dict[str, Record], bool]:
+        """Read the records again, or return what is known here, and whether it is that."""
+        try:
+            return await self._again(error, started, lambda: self._primary.get_many(keys)), False
+        except StoreError as failure:
+            if not self._hides(failure):
+                raise
+            return self.get_many(keys), True
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Return what is known here of the records.
+
+        Raises:
+            StoreUnavailable: Of one of them nothing is known.
+        """
+        found = ((key, self._local.get(key)) for key in keys)
+        return {key: record for key, record in found if record is not None}
+
+    async def put_after(self, error: StoreError, started: float, put: Put) -> Receipt:
+        """Put again, or into the journal."""
+        key, value, expires_in, if_version, write_id = put
+        assert write_id is not None
+        try:
+            return await self._again(
+                error,
+                started,
+                lambda: self._primary.put(
+                    key, value, expires_in=expires_in, if_version=if_version, write_id=write_id
+                ),
+            )
+        except StoreError as failure:
+            if not self._hides(failure):
+                raise
+            self._recovery.open(str(failure))
+            return await self.put(put, sent=failure.applied is not Applied.NO)
+
+    async def put(self, put: Put, *, sent: bool = False) -> Receipt:
+        """Put into the journal.
+
+        Args:
+            put: The put, checked, with its write id.
+            sent: Whether it may have reached the primary.
+        """
+        assert put.write_id is not None
+        return await self._journal(self._local.put(put, [put.write_id] if sent else []), sent=sent)
+
+    async def delete_after(
+        self, error: StoreError, started: float, key: str, if_version: Version | None
+    ) -> bool:
+        """Delete again, or in the journal."""
+        try:
+            deleted = await self._again(
+                error, started, lambda: self._primary.delete(key, if_version=if_version)
+            )
+        except StoreError as failure:
+            if not self._hides(failure):
+                raise
+            self._recovery.open(str(failure))
+            return await self.delete(key, if_version, sent=failure.applied is not Applied.NO)
+        # What an attempt that was thought lost has deleted is not there for the next one.
+        return deleted or error.applied is not Applied.NO
+
+    async def delete(self, key: str, if_version: Version | None, *, sent: bool = False) -> bool:
+        """Delete in the journal.
+
+        Args:
+            key: The record's key.
+            if_version: Only at this version.
+            sent: Whether the deletion may have reached the primary.
+        """
+        return await self._journal(self._local.delete(key, if_version, sent=sent), sent=sent)
+
+    async def touch_after(
+        self,
+        error: StoreError,
+        started: float,
+        key: str,
+        expires_in: float | None,
+        if_version: Version | None,
+    ) -> bool:
+        """Renew again, or in the journal what is known here."""
+        try:
+            return await self._again(
+                error,
+                started,
+                lambda: self._primary.touch(key, expires_in=expires_in, if_version=if_version),
+            )
+        except StoreError as failure:
+            if not self._hides(failure) or self._local.version(key) is None:
+                raise
+            self._recovery.open(str(failure))
+            return await self.touch(key, expires_in, if_version)
+
+    async def touch(self, key: str, expires_in: float | None, if_version: Version | None) -> bool:
+        """Renew in the journal."""
+        return await self._journal(self._local.touch(key, expires_in, if_version))
+
+    async def lease_after(
+        self, error: StoreError, started: float, acquire: Callable[[], Awaitable[Lease]]
+    ) -> Lease | None:
+        """Acquire a lock again, or return None where the primary cannot be asked for it.
+
+        Raises:
+            LockNotAcquired: Another holder has it.
+        """
+        try:
+            return await self._again(error, started, acquire)
+        except LockNotAcquired:
+            raise
+        except StoreError as failure:
+            if not self._hides(failure):
+                raise
+            return None
+
+    def _goes_on(self, error: StoreError) -> bool:
+        """Count a failed attempt, and return whether the primary may be asked again."""
+        self.failures += 1
+        if self.failures >= self._most_failures:
+            self._recovery.open(str(error))
+        return self._recovery.state in {State.HEALTHY, State.REPLAYING}
+
+    async def _journal(self, write: Awaitable[T], *, sent: bool = False) -> T:
+        try:
+            result = await write
+        except JournalFull as full:
+            self._recovery.journal_is_full()
+            if sent:
+                full.applied = Applied.MAYBE
+            raise
+        self._recovery.counts.journaled += 1
+        return result

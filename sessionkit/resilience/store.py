@@ -1,0 +1,519 @@
+"""``ResilientStore``: a store that goes on while its primary does not."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Literal
+
+from sessionkit.errors import (
+    BatchFailed,
+    CircuitOpen,
+    ConfigurationError,
+    LockNotAcquired,
+    SessionKitError,
+    StoreError,
+    StoreUnavailable,
+)
+from sessionkit.resilience.conflicts import check_policy
+from sessionkit.resilience.copies import LastKnown
+from sessionkit.resilience.entries import Kind
+from sessionkit.resilience.journal import Journal
+from sessionkit.resilience.local import LocalView
+from sessionkit.resilience.recovery import CircuitBreaker, Recovery
+from sessionkit.resilience.replaying import Replayer
+from sessionkit.resilience.rescue import Rescue
+from sessionkit.resilience.retrying import Retries, RetryPolicy
+from sessionkit.resilience.states import State
+from sessionkit.store import (
+    Absent,
+    Capabilities,
+    Clock,
+    Lease,
+    LocalLeases,
+    Locks,
+    Put,
+    Receipt,
+    Record,
+    SessionStore,
+    Version,
+    Where,
+    check_expiry,
+    check_key,
+    check_keys_in_turns,
+    check_prefix,
+    check_put,
+    check_puts_in_turns,
+    check_version,
+    new_version,
+    receipts_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+    from sessionkit.resilience.conflicts import Policy
+    from sessionkit.resilience.recovery import Counts
+    from sessionkit.resilience.retrying import RetryBudget
+    from sessionkit.resilience.states import Event
+
+DEFAULT_DEADLINE: Final = 10.0
+_DRAIN_SECONDS: Final = 5.0
+_TURN: Final = 1000
+
+
+class ResilientStore(SessionStore):
+    """A ``SessionStore`` over another one, its primary, that rides out the primary's failures.
+
+    An operation that fails is tried again where its error says that this may help and is safe. When that
+    does not help, the store is degraded: writes are kept in a journal and acknowledged as
+    ``Where.JOURNALED``, reads are answered from the journal and from copies of what was last seen, marked
+    ``stale``, and what is not known here raises ``StoreUnavailable``. A probe finds out when the primary is
+    back; then the journal is written to it by compare-and-set. See ``State``.
+
+    It serves one event loop at a time.
+
+    Args:
+        primary: The store it stands in front of; closed with it.
+        fallback: Copies of what was last seen; None: 64 MiB of them.
+        journal: Keeps writes while degraded; None: 64 MiB in this process's memory.
+        retry: When a failed operation is tried again.
+        breaker: When the primary is left alone, and for how long.
+        deadline: Seconds one operation may take with its retries; the primary itself limits an attempt.
+        outage: ``"fallback"`` as above; ``"raise"``: nothing is journaled and nothing stale is read, and
+            while the primary is left alone everything raises ``CircuitOpen``.
+        on_conflict: What becomes of a journaled write where others wrote meanwhile; see ``Policy``.
+        clock: Gives the time in seconds since the Unix epoch; tests pass their own.
+
+    Attributes:
+        primary: As given.
+        journal: The journal: its ``depth``, ``bytes`` and ``quarantined``.
+
+    Raises:
+        ConfigurationError: An argument is none of these.
+    """
+
+    def __init__(
+        self,
+        primary: SessionStore,
+        fallback: LastKnown | None = None,
+        journal: Journal | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        breaker: CircuitBreaker | None = None,
+        deadline: float = DEFAULT_DEADLINE,
+        outage: Literal["fallback", "raise"] = "fallback",
+        on_conflict: Policy = "primary_wins",
+        clock: Clock = time.time,
+    ) -> None:
+        if outage not in {"fallback", "raise"}:
+            raise ConfigurationError(f"outage is 'fallback' or 'raise', not {outage!r}")
+        if not deadline > 0:
+            raise ConfigurationError(f"deadline is above 0 seconds, not {deadline!r}")
+        if outage == "raise" and journal is not None:
+            raise ConfigurationError(
+                "a journal is given, and outage='raise' journals nothing: keep one of them"
+            )
+        check_policy(on_conflict)
+        self.journal = Journal() if journal is None else journal
+        self.primary = self._primary = primary
+        self._copies = LastKnown() if fallback is None else fallback
+        self._raises = outage == "raise"
+        self._clock = clock
+        local = LocalView(self.journal, self._copies, clock, keep_bases=callable(on_conflict))
+        breaker = CircuitBreaker() if breaker is None else breaker
+        replayer = Replayer(primary, on_conflict, clock)
+        self._recovery = Recovery(primary, self.journal, self._copies, replayer, breaker)
+        retries = Retries(RetryPolicy() if retry is None else retry, deadline)
+        self._budget = retries.budget
+        self._rescue = Rescue(
+            primary, local, self._recovery, retries, most_failures=breaker.failures, raises=self._raises
+        )
+        self._locks = Locks(LocalLeases(clock))
+        self._loading = asyncio.Lock()
+        self._loaded = self.journal.file is None
+
+    def __repr__(self) -> str:
+        return f"ResilientStore({self._primary!r}, state={self.state.value})"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See ``SessionStore.capabilities``; those of the primary."""
+        return self._primary.capabilities
+
+    @property
+    def state(self) -> State:
+        """Where it stands with its primary."""
+        return self._recovery.state
+
+    @property
+    def counts(self) -> Counts:
+        """How often things happened."""
+        return self._recovery.counts
+
+    @property
+    def retries(self) -> RetryBudget:
+        """How many requests and retries there were."""
+        return self._budget
+
+    def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
+        """Call back at each change of state, conflict and quarantine, until the returned function is called.
+
+        The callback must not wait; what it raises is logged.
+        """
+        return self._recovery.subscribers.add(callback)
+
+    async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
+        """See ``SessionStore.get``.
+
+        While degraded: what is known here, marked ``stale``.
+
+        Raises:
+            StoreUnavailable: The primary cannot be asked, and nothing is known of this key.
+        """
+        self._budget.requests += 1
+        if self._recovery.state is not State.HEALTHY and not await self._asks_primary(key):
+            check_expiry(renew_for)
+            return await self._rescue.get(key, renew_for)
+        started = monotonic()
+        try:
+            record = await self._primary.get(key, renew_for=renew_for)
+        except StoreError as error:
+            record, local = await self._rescue.get_after(error, started, key, renew_for)
+            if local:
+                return record
+        self._saw(key, record, renew_for)
+        return record
+
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        expires_in: float | None = None,
+        if_version: Version | Absent | None = None,
+        write_id: Version | None = None,
+    ) -> Receipt:
+        """See ``SessionStore.put``.
+
+        While degraded it is journaled, and ``if_version`` compared with what is known here.
+
+        Raises:
+            JournalFull: The primary cannot be asked, and the journal has no room.
+        """
+        self._budget.requests += 1
+        version = new_version() if write_id is None else write_id
+        if self._recovery.state is not State.HEALTHY and not await self._asks_primary(key):
+            put = Put(key, value, expires_in, if_version, version)
+            check_put(put, self.capabilities.max_value_bytes)
+            return await self._rescue.put(put)
+        started = monotonic()
+        try:
+            receipt = await self._primary.put(
+                key, value, expires_in=expires_in, if_version=if_version, write_id=version
+            )
+        except StoreError as error:
+            return await self._put_after(error, started, Put(key, value, expires_in, if_version, version))
+        self._wrote(key, value, expires_in, version)
+        return receipt
+
+    async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
+        """See ``SessionStore.delete``.
+
+        While degraded it is journaled, and returns True where it is not known whether there is a record.
+
+        Raises:
+            JournalFull: As ``put``.
+        """
+        self._budget.requests += 1
+        if self._recovery.state is not State.HEALTHY and not await self._asks_primary(key):
+            check_version(if_version)
+            return await self._rescue.delete(key, if_version)
+        started = monotonic()
+        try:
+            deleted = await self._primary.delete(key, if_version=if_version)
+        except StoreError as error:
+            deleted = await self._rescue.delete_after(error, started, key, if_version)
+        self._rescue.failures = 0
+        self._copies.forget(key)
+        return deleted
+
+    async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
+        """See ``SessionStore.touch``.
+
+        While degraded it is journaled, for a record that is known here.
+
+        Raises:
+            StoreUnavailable: As ``get``.
+            JournalFull: As ``put``.
+        """
+        self._budget.requests += 1
+        if self._recovery.state is not State.HEALTHY and not await self._asks_primary(key):
+            check_expiry(expires_in)
+            check_version(if_version)
+            return await self._rescue.touch(key, expires_in, if_version)
+        started = monotonic()
+        try:
+            there = await self._primary.touch(key, expires_in=expires_in, if_version=if_version)
+        except StoreError as error:
+            there = await self._rescue.touch_after(error, started, key, expires_in, if_version)
+        self._rescue.failures = 0
+        if there:
+            self._copies.renew(key, None if expires_in is None else self._clock() + expires_in)
+        else:
+            self._copies.forget(key)
+        return there
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
+        """See ``SessionStore.get_many``.
+
+        While degraded: as ``get``, for all or none.
+
+        Raises:
+            StoreUnavailable: As ``get``, for one of the keys.
+        """
+        wanted = await check_keys_in_turns(keys)
+        self._budget.requests += 1
+        if not await self._may_ask():
+            return self._rescue.get_many(wanted)
+        # What waits for the primary is known here, and better.
+        here = self._rescue.get_many(key for key in wanted if key in self.journal)
+        there = [key for key in wanted if key not in self.journal] if self.journal.depth else wanted
+        started = monotonic()
+        try:
+            found = await self._primary.get_many(there)
+        except StoreError as error:
+            found, local = await self._rescue.get_many_after(error, started, there)
+            if local:
+                return found | here
+        for at, key in enumerate(there):
+            if at % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+            self._saw(key, found.get(key), None)
+        return found | here
+
+    async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
+        """See ``SessionStore.put_many``.
+
+        A put that fails is tried again and journaled as by ``put``, each for itself.
+
+        Raises:
+            BatchFailed: As ``SessionStore.put_many``; also where the journal had no room for some.
+        """
+        batch = [
+            put if put.write_id is not None else put._replace(write_id=new_version())
+            for put in await check_puts_in_turns(puts, self.capabilities.max_value_bytes)
+        ]
+        self._budget.requests += 1
+        if not await self._may_ask():
+            return receipts_of([await _result(self._rescue.put(put)) for put in batch])
+        if self.journal.depth and any(put.key in self.journal for put in batch):
+            return receipts_of([await _result(self._put(put)) for put in batch])
+        started = monotonic()
+        results: Sequence[Receipt | SessionKitError]
+        try:
+            results = await self._primary.put_many(batch)
+        except BatchFailed as failed:
+            results = failed.results
+        except StoreError as error:
+            results = [error] * len(batch)
+        return receipts_of(await self._finish(batch, results, started))
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        """See ``SessionStore.delete_many``.
+
+        While degraded: as ``delete``, for each.
+
+        Raises:
+            JournalFull: As ``put``.
+        """
+        wanted = await check_keys_in_turns(keys)
+        self._budget.requests += 1
+        if not await self._may_ask() or any(key in self.journal for key in wanted):
+            return sum([await self.delete(key) for key in wanted])
+        started = monotonic()
+        try:
+            deleted = await self._primary.delete_many(wanted)
+        except StoreError as error:
+            ends = [await self._rescue.delete_after(error, started, key, None) for key in wanted]
+            deleted = sum(ends)
+        self._rescue.failures = 0
+        for key in wanted:
+            self._copies.forget(key)
+        return deleted
+
+    async def scan(self, prefix: str) -> AsyncIterator[str]:
+        """See ``SessionStore.scan``.
+
+        Raises:
+            StoreUnavailable: The primary cannot be asked: what is known here need not be all.
+        """
+        check_prefix(prefix)
+        self._budget.requests += 1
+        if not await self._may_ask():
+            raise StoreUnavailable("the store cannot be asked for its keys: it is degraded")
+        waiting = {entry.key: entry.kind for entry in self.journal if entry.key.startswith(prefix)}
+        async for key in self._primary.scan(prefix):
+            if waiting.get(key) is not Kind.DELETE or key not in self.journal:
+                yield key
+        for key, kind in waiting.items():
+            if kind is Kind.PUT:
+                yield key
+
+    @asynccontextmanager
+    async def lock(self, key: str, *, lease: float = 30.0, wait: float | None = 10.0) -> AsyncIterator[Lease]:
+        """See ``SessionStore.lock``.
+
+        While degraded it is between the tasks of this process only, and says so: ``Lease.local``.
+        """
+        self._budget.requests += 1
+        waits_until = math.inf if wait is None else monotonic() + (wait or 0)
+        async with self._locks.hold(key, lease=lease, wait=wait) as mine, AsyncExitStack() as stack:
+
+            async def acquire() -> Lease:
+                left = None if wait is None else max(0.0, waits_until - monotonic())
+                return await stack.enter_async_context(self._primary.lock(key, lease=lease, wait=left))
+
+            theirs: Lease | None = None
+            if await self._asks_primary(key):
+                started = monotonic()
+                try:
+                    theirs = await acquire()
+                except LockNotAcquired:
+                    raise
+                except StoreError as error:
+                    theirs = await self._rescue.lease_after(error, started, acquire)
+            yield theirs or replace(mine, local=True)
+
+    async def ping(self) -> float:
+        """See ``SessionStore.ping``; it asks the primary in every state."""
+        if self._recovery.state is State.DRAINING:
+            raise _closed()
+        return await self._primary.ping()
+
+    async def aclose(self) -> None:
+        """See ``SessionStore.aclose``; what is journaled is written while there is time.
+
+        Raises:
+            StoreUnavailable: The primary could not be reached, and the journal is in memory: writes that
+                were acknowledged are lost. A journal in a file keeps them for the next start.
+        """
+        if self._recovery.state is State.DRAINING:
+            return
+        await self._locks.aclose()
+        await self._recovery.drain(_DRAIN_SECONDS)
+        await self.journal.aclose()
+        await self._primary.aclose()
+        left = self.journal.depth + len(self.journal.quarantined)
+        if left and self.journal.file is None:
+            raise StoreUnavailable(
+                f"the writes of {left} keys were acknowledged during an outage that is not over, and are lost"
+                " with this process: a journal in a file would keep them",
+                temporary=False,
+            )
+
+    async def _may_ask(self) -> bool:
+        """Return whether the primary may be asked.
+
+        Raises:
+            CircuitOpen: It may not, and nothing else is to be asked.
+            StoreUnavailable: The store is closed.
+        """
+        recovery = self._recovery
+        if recovery.state is State.DRAINING:
+            raise _closed()
+        if not self._loaded:
+            async with self._loading:
+                if not self._loaded:
+                    await self.journal.load()
+                    await recovery.start()
+                    self._loaded = True
+        recovery.ensure_probing()
+        if recovery.state in {State.HEALTHY, State.REPLAYING}:
+            return True
+        if self._raises:
+            raise CircuitOpen("the store failed too often just now, and is left alone until a probe succeeds")
+        return False
+
+    async def _asks_primary(self, key: str) -> bool:
+        """Return whether the primary is asked for this key: then nothing waits for it any more.
+
+        Raises:
+            CircuitOpen: As ``_may_ask``.
+            StoreUnavailable: As ``_may_ask``.
+        """
+        check_key(key)
+        if not await self._may_ask():
+            return False
+        if key in self.journal:
+            try:
+                await self._recovery.replay_key(key)
+            except StoreError as error:
+                self._recovery.open(str(error))
+        return key not in self.journal and await self._may_ask()
+
+    def _saw(self, key: str, record: Record | None, renew_for: float | None) -> None:
+        """Take note of what was read."""
+        self._rescue.failures = 0
+        if record is None:
+            self._copies.forget(key)
+        elif renew_for is None:
+            self._copies.read(key, record)
+        else:
+            self._copies.take(key, record.value, record.version, self._clock() + renew_for)
+
+    def _wrote(self, key: str, value: bytes, expires_in: float | None, version: Version) -> None:
+        """Take note of what was written."""
+        self._rescue.failures = 0
+        self._copies.take(key, value, version, None if expires_in is None else self._clock() + expires_in)
+        if (waiting := self.journal.get(key)) is not None:
+            # It was on its way when another write of this key was journaled.
+            self.journal.note(waiting.also_sent([version]))
+
+    async def _put(self, put: Put) -> Receipt:
+        key, value, expires_in, if_version, write_id = put
+        return await self.put(key, value, expires_in=expires_in, if_version=if_version, write_id=write_id)
+
+    async def _put_after(self, error: StoreError, started: float, put: Put) -> Receipt:
+        receipt = await self._rescue.put_after(error, started, put)
+        if receipt.where is Where.PRIMARY:
+            self._wrote(put.key, put.value, put.expires_in, receipt.version)
+        return receipt
+
+    async def _finish(
+        self, batch: Sequence[Put], results: Sequence[Receipt | SessionKitError], started: float
+    ) -> list[Receipt | SessionKitError]:
+        """Return the results of a batch, with what failed for now tried again or journaled."""
+        ends: list[Receipt | SessionKitError] = []
+        written = {
+            put.key: at
+            for at, (put, result) in enumerate(zip(batch, results, strict=True))
+            if isinstance(result, Receipt)
+        }
+        for at, (put, result) in enumerate(zip(batch, results, strict=True)):
+            assert put.write_id is not None
+            if isinstance(result, Receipt):
+                self._wrote(put.key, put.value, put.expires_in, result.version)
+                ends.append(result)
+            elif not isinstance(result, StoreError) or not result.temporary:
+                ends.append(result)
+            elif written.get(put.key, -1) > at:
+                ends.append(Receipt(put.write_id))  # a later put of the batch has replaced it already
+            else:
+                ends.append(await _result(self._put_after(result, started, put)))
+        return ends
+
+
+async def _result(write: Awaitable[Receipt]) -> Receipt | SessionKitError:
+    try:
+        return await write
+    except SessionKitError as error:
+        return error
+
+
+def _closed() -> StoreUnavailable:
+    return StoreUnavailable("the store is closed", temporary=False)
