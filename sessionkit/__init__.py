@@ -33,6 +33,7 @@ from sessionkit.errors import (
 )
 from sessionkit.keys import KeySpace
 from sessionkit.registry import open_driver, open_store
+from sessionkit.resilience import ResilientStore
 from sessionkit.service import Session, SessionService
 from sessionkit.settings import Settings
 from sessionkit.store import ABSENT, Put, Receipt, Record, SessionStore, StoreURL, Version, Where
@@ -61,6 +62,7 @@ __all__ = [
     "Receipt",
     "Record",
     "RecordTooLarge",
+    "ResilientStore",
     "Session",
     "SessionExists",
     "SessionExpired",

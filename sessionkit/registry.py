@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Final, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from sessionkit.errors import ConfigurationError
+from sessionkit.resilience import Journal, ResilientStore, StoreFile
 from sessionkit.settings import Settings
 from sessionkit.store import SessionStore, StoreURL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sessionkit.resilience import Policy
 
 GROUP: Final = "sessionkit.drivers"
 """The entry-point group: name = URL scheme, value = a callable ``(StoreURL, **options) -> SessionStore``."""
@@ -20,24 +24,65 @@ GROUP: Final = "sessionkit.drivers"
 _REDIS_EXTRA: Final = "pip install 'sessionkit[redis]'"
 
 
-def open_store(url: str | None = None, **options: Any) -> SessionStore:
-    """Open the store that a bot should use. Nothing is connected to before the first call.
+def open_store(
+    url: str | None = None,
+    *,
+    outage: Literal["fallback", "raise"] | None = None,
+    journal: str | Journal | None = None,
+    on_conflict: Policy = "primary_wins",
+    **options: Any,
+) -> ResilientStore:
+    """Open the store that a bot should use: a driver behind a ``ResilientStore``.
+
+    Nothing is connected to before the first call.
 
     Args:
         url: Such as ``memory://``, ``sqlite:///bot.db`` or ``redis://localhost:6379/0``. None: what the
             settings say; see ``Settings``.
+        outage: ``"fallback"`` hides an outage, ``"raise"`` does not; see ``ResilientStore``. None: what the
+            settings say where they name the store, else ``"fallback"``.
+        journal: Where an outage's writes are kept: a file's URL, such as ``sqlite:///outage.db``, of which
+            each process needs its own. None: likewise, else in memory.
+        on_conflict: See ``ResilientStore``.
         options: Options of the driver, which win over nothing: one given in the URL too is an error.
 
     Raises:
         ConfigurationError: The URL, its scheme, a setting or an option is wrong.
     """
     if url is not None:
-        return open_driver(url, **options)
-    target = Settings.load().target()
-    try:
-        return open_driver(target.url, **{**target.options, **options})
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{target.source}: {error}") from None
+        driver = open_driver(url, **options)
+    else:
+        settings = Settings.load()
+        target = settings.target()
+        try:
+            driver = open_driver(target.url, **{**target.options, **options})
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{target.source}: {error}") from None
+        outage = settings.outage if outage is None else outage
+        journal = settings.journal if journal is None and outage != "raise" else journal
+    return ResilientStore(
+        driver,
+        journal=open_journal(journal) if isinstance(journal, str) else journal,
+        outage="fallback" if outage is None else outage,
+        on_conflict=on_conflict,
+    )
+
+
+def open_journal(url: str) -> Journal:
+    """Open a journal in a file, which is locked while it is in use: each process needs its own.
+
+    Args:
+        url: The file's URL, such as ``sqlite:///outage.db``.
+
+    Raises:
+        ConfigurationError: The URL names no file.
+    """
+    path = StoreURL.parse(url).path.removeprefix("/")
+    if not path:
+        raise ConfigurationError(
+            f"{StoreURL.parse(url)}: a journal is kept in a file, such as sqlite:///outage.db"
+        )
+    return Journal(file=StoreFile(open_driver(url), Path(f"{path}.lock").absolute()))
 
 
 def open_driver(url: str, **options: Any) -> SessionStore:

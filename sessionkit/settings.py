@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
@@ -57,6 +57,8 @@ class Settings(BaseSettings):
         prefix: ``SESSIONKIT_PREFIX``: what every key starts with.
         idle_timeout: ``SESSIONKIT_IDLE_TIMEOUT``: seconds of silence that end a session.
         timeout: ``SESSIONKIT_TIMEOUT``: seconds an operation of the store may take.
+        outage: ``SESSIONKIT_OUTAGE``: what becomes of operations while the store cannot be reached.
+        journal: ``SESSIONKIT_JOURNAL``: the URL of a file that keeps the writes of an outage.
         ssl_ca_file: ``SESSIONKIT_SSL_CA_FILE``: the only authorities to trust, for a store over TLS.
         ssl_cert_file: ``SESSIONKIT_SSL_CERT_FILE``: this client's certificate, for a store that asks for one.
         ssl_key_file: ``SESSIONKIT_SSL_KEY_FILE``: its key.
@@ -76,6 +78,8 @@ class Settings(BaseSettings):
     prefix: str = DEFAULT_PREFIX
     idle_timeout: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    outage: Literal["fallback", "raise"] = "fallback"
+    journal: str | None = None
     ssl_ca_file: str | None = None
     ssl_cert_file: str | None = None
     ssl_key_file: str | None = None

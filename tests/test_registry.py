@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessionkit import registry
-from sessionkit.errors import ConfigurationError
+from sessionkit.errors import ConfigurationError, StoreUnavailable
 from sessionkit.registry import GROUP, known_schemes, open_driver, open_store
-from sessionkit.store import SessionStore
+from sessionkit.store import SessionStore, Where
 from sessionkit_memory import MemoryStore
 from sessionkit_sqlite import SqliteStore
 
@@ -27,19 +27,54 @@ async def test_a_url_opens_its_driver(tmp_path: Path) -> None:
         open_store(f"sqlite:///{tmp_path / 'bot.db'}") as sqlite,
     ):
         assert isinstance(memory, MemoryStore)
-        assert isinstance(sqlite, SqliteStore)
+        assert isinstance(sqlite.primary, SqliteStore)
         await sqlite.put("k", b"v")
 
 
 async def test_without_a_url_the_settings_decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     async with open_store() as store:
-        assert isinstance(store, SqliteStore)
+        assert isinstance(store.primary, SqliteStore)
         await store.ping()
     assert (tmp_path / "sessionkit.db").is_file()
     monkeypatch.setenv("SESSIONKIT_URL", "memory://")
     async with open_store() as store:
-        assert isinstance(store, MemoryStore)
+        assert isinstance(store.primary, MemoryStore)
+
+
+async def test_an_outage_is_hidden_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nowhere = "redis://127.0.0.1:1"
+    async with open_store(nowhere, outage="raise") as store:
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await store.put("key", b"value")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SESSIONKIT_URL", nowhere)
+    monkeypatch.setenv("SESSIONKIT_JOURNAL", "sqlite:///outage.db")
+    async with open_store() as store:
+        assert (await store.put("key", b"value")).where is Where.JOURNALED
+    # The process ends with the outage still on; the next one takes the journal up.
+    async with open_store() as store:
+        record = await store.get("key")
+        assert record is not None
+        assert record.stale
+        async with open_store() as second:
+            with pytest.raises(ConfigurationError, match=r"open in another process.*outage\.db\.lock"):
+                await second.get("key")
+    monkeypatch.setenv("SESSIONKIT_OUTAGE", "raise")
+    async with open_store() as store:
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await store.get("key")
+
+
+@pytest.mark.parametrize(
+    ("journal", "says"),
+    [("memory://", "kept in a file"), ("outage.db", "looks like sqlite"), ("sqlite://", "kept in a file")],
+)
+def test_a_journal_is_a_file(journal: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        open_store("memory://", journal=journal)
 
 
 def test_an_unknown_scheme_names_the_known_ones_and_what_to_install() -> None:
@@ -90,7 +125,7 @@ async def test_a_third_party_driver_is_found_by_its_entry_point(monkeypatch: pyt
     )
     assert "theirs" in known_schemes()
     async with open_store("theirs://") as store:
-        assert isinstance(store, MemoryStore)
+        assert isinstance(store.primary, MemoryStore)
 
 
 def test_a_driver_that_forgets_a_method_is_no_store() -> None:

@@ -13,7 +13,7 @@ from sessionkit.registry import open_store
 async def list_keys(prefix: str, url: str | None) -> None:
     """Print the keys that start with a prefix, each once."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    async with open_store(url) as store:
+    async with open_store(url, outage="raise") as store:
         for key in sorted({key async for key in store.scan(prefix)}):
             console.print(key)
 
@@ -24,7 +24,7 @@ async def show_record(key: str, url: str | None) -> bool:
     Raises:
         CodecError: It cannot be decoded, or holds types that a bot has registered.
     """
-    async with open_store(url) as store:
+    async with open_store(url, outage="raise") as store:
         record = await store.get(key)
     if record is None:
         Console(stderr=True).print(
@@ -44,6 +44,6 @@ async def show_record(key: str, url: str | None) -> bool:
 
 async def ping_store(url: str | None) -> None:
     """Print how long the store takes to answer."""
-    async with open_store(url) as store:
+    async with open_store(url, outage="raise") as store:
         seconds = await store.ping()
     Console().print(f"answered in {seconds * 1000:.1f} ms", highlight=False)

@@ -71,7 +71,9 @@ class SessionRecord:
                 return cls(data, state, created, renewed, ends)
         raise CorruptRecord(f"session {session_id!r}: the record holds something else than a session")
 
-    def session(self, session_id: SessionId, *, renewed: float, idle_timeout: float | None) -> Session:
+    def session(
+        self, session_id: SessionId, *, renewed: float, idle_timeout: float | None, degraded: bool = False
+    ) -> Session:
         """Return the session for a caller to work on."""
         return Session(
             session_id,
@@ -81,4 +83,5 @@ class SessionRecord:
             renewed=renewed,
             ends=self.ends,
             idle_timeout=idle_timeout,
+            degraded=degraded,
         )

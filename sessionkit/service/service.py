@@ -260,7 +260,10 @@ class SessionService:
                 with suppress(VersionConflict):
                     await self._store.touch(key, expires_in=stored.ends - now, if_version=record.version)
         session = stored.session(
-            session_id, renewed=now if renew else stored.renewed, idle_timeout=self._idle_timeout
+            session_id,
+            renewed=now if renew else stored.renewed,
+            idle_timeout=self._idle_timeout,
+            degraded=record.stale,
         )
         return session, record
 
@@ -313,7 +316,9 @@ class SessionService:
             return None
         if stored.ends is not None and self._clock() >= stored.ends:
             return None
-        return stored.session(session_id, renewed=stored.renewed, idle_timeout=self._idle_timeout)
+        return stored.session(
+            session_id, renewed=stored.renewed, idle_timeout=self._idle_timeout, degraded=record.stale
+        )
 
 
 def _seconds(timeout: float | timedelta | None) -> float | None:
