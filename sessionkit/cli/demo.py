@@ -5,33 +5,22 @@ from __future__ import annotations
 import secrets
 import signal
 import tempfile
-import time
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from rich.console import Console
-from rich.markup import escape
-
 from sessionkit.cli.child import BotProcess
-from sessionkit.codec import MsgpackCodec
+from sessionkit.cli.story import USER_ID, Story
 from sessionkit.errors import ConfigurationError
-from sessionkit.keys import KeySpace
 from sessionkit.registry import open_store
-from sessionkit.service import SessionService
-from sessionkit.testing.botapi import BotApiServer, ScriptedUser, ScriptError
+from sessionkit.testing.botapi import BotApiServer
 
 if TYPE_CHECKING:
-    from sessionkit.service import Session
-    from sessionkit.store import SessionStore
+    from collections.abc import AsyncIterator, Mapping
 
-USER_ID = 123
-_PATIENCE = 20.0
-
-
-class StepFailed(Exception):
-    """A step of the demo did not come true."""
+    from sessionkit.testing.botapi import ScriptedUser
 
 
 async def run_demo(url: str | None) -> bool:
@@ -48,58 +37,57 @@ async def run_demo(url: str | None) -> bool:
     with tempfile.TemporaryDirectory(prefix="sessionkit-demo-") as name:
         folder = Path(name)
         target = url if url is not None else f"sqlite:///{quote(str(folder / 'bot.db'))}"
-        async with open_store(target) as store:
+        prefix = new_prefix()
+        async with open_store(target, outage="raise") as store:
             if not store.capabilities.durable:
                 raise ConfigurationError("the demo kills its bot: a store in the bot's memory dies with it")
             await store.ping()
-            async with BotApiServer() as api:
-                prefix = f"sessionkit_demo_{secrets.token_hex(4)}:"
-                bot = BotProcess(
-                    {
-                        "TELEGRAM_BOT_TOKEN": api.token,
-                        "TELEGRAM_BASE_URL": api.base_url.removesuffix("/bot"),
-                        "SESSIONKIT_URL": target,
-                        "SESSIONKIT_PREFIX": prefix,
-                        "SESSIONKIT_IDLE_TIMEOUT": "300",
-                    },
-                    folder / "bot.log",
-                )
+            async with bot_and_user(folder, {"SESSIONKIT_URL": target, "SESSIONKIT_PREFIX": prefix}) as (
+                bot,
+                user,
+            ):
                 try:
-                    return await Demo(store, prefix, bot, api.user(USER_ID, first_name="Ada")).play()
+                    return await KilledBot(store, prefix, bot, user).play()
                 finally:
                     await bot.stop()
                     await store.delete_many([key async for key in store.scan(prefix)])
 
 
-class Demo:
-    """The story, step by step, each checked.
+def new_prefix() -> str:
+    """Return a prefix of keys that nobody else has."""
+    return f"sessionkit_demo_{secrets.token_hex(4)}:"
+
+
+@asynccontextmanager
+async def bot_and_user(
+    folder: Path, settings: Mapping[str, str]
+) -> AsyncIterator[tuple[BotProcess, ScriptedUser]]:
+    """Give the example bot, not started yet, and a user of it.
 
     Args:
-        store: Where the bot keeps its sessions, to look over its shoulder.
-        prefix: The prefix of its keys.
-        bot: The bot's process.
-        user: Who talks to it.
+        folder: For its log.
+        settings: Its environment variables, beside those of the Bot API server.
     """
-
-    def __init__(self, store: SessionStore, prefix: str, bot: BotProcess, user: ScriptedUser) -> None:
-        self._store = store
-        self._prefix = prefix
-        self._sessions = SessionService(store, prefix=prefix)
-        self._bot = bot
-        self._user = user
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._started = time.monotonic()
-
-    async def play(self) -> bool:
-        """Play it to its end and return whether every step came true."""
+    async with BotApiServer() as api:
+        bot = BotProcess(
+            {
+                "TELEGRAM_BOT_TOKEN": api.token,
+                "TELEGRAM_BASE_URL": api.base_url.removesuffix("/bot"),
+                "SESSIONKIT_IDLE_TIMEOUT": "300",
+                **settings,
+            },
+            folder / "bot.log",
+        )
         try:
-            await self._play()
-        except (StepFailed, ScriptError) as failure:
-            self._console.print(f"[bold red]✗ {escape(str(failure))}[/]")
-            self._console.print(escape(self._bot.output()) or "(the bot printed nothing)", style="dim")
-            return False
-        self._console.print("[bold green]✓ the bot lost its process and nothing else[/]")
-        return True
+            yield bot, api.user(USER_ID, first_name="Ada")
+        finally:
+            await bot.stop()
+
+
+class KilledBot(Story):
+    """The bot is killed in the middle of a conversation."""
+
+    moral = "the bot lost its process and nothing else"
 
     async def _play(self) -> None:
         await self._bot.start()
@@ -130,36 +118,3 @@ class Demo:
         deposits = await self._deposits()
         self._check(deposits == [after], f"the deposit was booked as {deposits}")
         self._tell("store", f"booked: {deposits}")
-
-    async def _say(self, text: str) -> None:
-        self._tell("Ada", text)
-        await self._user.send(text)
-
-    async def _hear(self, expected: str) -> None:
-        reply = await self._user.reply(timeout=_PATIENCE)
-        self._tell("bot", reply.text, "green")
-        self._check(expected.lower() in reply.text.lower(), f"expected the bot to speak of {expected!r}")
-
-    async def _stored(self, state: str) -> dict[Any, Any]:
-        session = await self._session()
-        self._check(session is not None, "there is no session")
-        assert session is not None
-        self._tell("store", f"session {session.id}: state {session.state!r}, data {session.data}", "cyan")
-        self._check(session.state == state, f"expected the state {state!r}")
-        return session.data
-
-    async def _session(self) -> Session | None:
-        return await self._sessions.get_session(USER_ID, renew=False)
-
-    async def _deposits(self) -> Any:
-        record = await self._store.get(KeySpace("user_data", self._prefix).key(USER_ID))
-        return record and MsgpackCodec().decode(record.value).get("deposits")
-
-    def _check(self, came_true: bool, otherwise: str) -> None:
-        if not came_true:
-            raise StepFailed(otherwise)
-
-    def _tell(self, who: str, what: str, style: str = "") -> None:
-        seconds = time.monotonic() - self._started
-        self._console.print(f"{seconds:6.2f}s  {who:<6}", end="")
-        self._console.print(what, style=style, markup=False)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sessionkit.cli.look import list_keys, ping_store, show_record
-from sessionkit.errors import SessionKitError
+from sessionkit.errors import ConfigurationError, SessionKitError
 
 app = typer.Typer(
     help="Session storage for Python bots that does not forget.",
@@ -30,12 +30,24 @@ def demo(
         str | None,
         typer.Option(help="Where the bot keeps its sessions. Without it, a SQLite file, removed afterwards."),
     ] = None,
+    chaos: Annotated[
+        bool,
+        typer.Option("--chaos", help="Kill Redis instead of the bot: a server of the demo's own."),
+    ] = False,
 ) -> None:
     """Watch a bot be killed in the middle of a conversation, and carry on."""
-    # Here, as it needs a bot and a web server that the other commands do without.
-    from sessionkit.cli.demo import run_demo
+    # Here, as they need a bot and a web server that the other commands do without.
+    if chaos:
+        from sessionkit.cli.chaos import run_chaos
 
-    if not asyncio.run(run_demo(url)):
+        if url is not None:
+            raise ConfigurationError("demo --chaos kills its server: it takes one of its own, and no --url")
+        came_true = asyncio.run(run_chaos())
+    else:
+        from sessionkit.cli.demo import run_demo
+
+        came_true = asyncio.run(run_demo(url))
+    if not came_true:
         raise typer.Exit(1)
 
 

@@ -68,6 +68,27 @@ def test_demo_takes_a_path_from_where_the_user_is(tmp_path: Path) -> None:
     assert (tmp_path / "bot.db").is_file()
 
 
+def test_chaos_demo_loses_nothing(tmp_path: Path, redis_server: RedisServer) -> None:
+    done = run(tmp_path, "demo", "--chaos")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [line.split(maxsplit=2)[1:] for line in done.stdout.splitlines()[:-1]]
+    assert ["redis", "is killed with SIGKILL"] in told
+    assert [what for who, what in told if who == "Ada"] == ["/depot", "sends an audio", "150", "yes"]
+    assert sum(what.startswith("starts") for who, what in told if who == "bot") == 1
+    states = [what.split("'")[1] for who, what in told if who == "store" and "state" in what]
+    assert states == ["audio", "audio", "confirm"], "what Redis had, and then has"
+    assert (
+        done.stdout.splitlines()[-1] == "✓ the user was answered throughout, and nothing is missing in Redis"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_chaos_demo_takes_no_url(tmp_path: Path) -> None:
+    done = run(tmp_path, "demo", "--chaos", "--url", "redis://localhost")
+    assert done.returncode == 1
+    assert "no --url" in done.stderr
+
+
 def test_demo_fails_when_a_step_does_not_come_true(tmp_path: Path, server_binary: ServerBinary) -> None:
     """The server answers, and has no room for a session: the demo must notice and say so."""
     with RedisServer(server_binary, config={"maxmemory": "1", "maxmemory-policy": "noeviction"}) as server:
