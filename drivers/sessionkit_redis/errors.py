@@ -14,7 +14,6 @@ from redis import exceptions as redis
 from sessionkit.errors import (
     Applied,
     CorruptRecord,
-    SessionKitError,
     StoreError,
     StoreTimeout,
     StoreUnavailable,
@@ -57,19 +56,14 @@ _LOGIN_REFUSALS: Final = (
 )
 
 
-def from_reply(reply: ErrorReply, where: str, key: str | None = None) -> SessionKitError:
+def from_reply(reply: ErrorReply, where: str) -> StoreUnavailable:
     """Return our error for a server's refusal.
 
     Args:
         reply: The refusal.
         where: The server's URL without credentials.
-        key: The key it was about, if one.
     """
-    # A script's error carries the code of the call that failed somewhere in its text.
-    words = [word.strip("-:") for word in reply.text.split()]
-    if "WRONGTYPE" in words:
-        return corrupt(key, where)
-    for word in words:
+    for word in reply.words:
         if word in _TEMPORARY:
             return StoreUnavailable(f"{where} {_TEMPORARY[word]}")
         if word in _LASTING:
@@ -77,7 +71,7 @@ def from_reply(reply: ErrorReply, where: str, key: str | None = None) -> Session
     return StoreUnavailable(f"{where} refused the command ({reply.code})", temporary=False)
 
 
-def from_login_reply(reply: ErrorReply, where: str) -> SessionKitError:
+def from_login_reply(reply: ErrorReply, where: str) -> StoreUnavailable:
     """Return our error for a server's refusal of a new connection.
 
     Args:
@@ -173,6 +167,6 @@ def copy_for(error: StoreError, applied: Applied) -> StoreError:
     return type(error)(str(error), temporary=error.temporary, applied=applied)
 
 
-def corrupt(key: str | None, where: str) -> CorruptRecord:
+def corrupt(key: str, where: str) -> CorruptRecord:
     """Return the error for a key that holds something no sessionkit wrote."""
     return CorruptRecord(f"{where} holds something under {key!r} that sessionkit did not write; it is kept")

@@ -111,7 +111,9 @@ class Server:
 
     def refused(self, reply: ErrorReply, key: str | None) -> SessionKitError:
         """Return our error for a refusal."""
-        return from_reply(reply, self.where, key)
+        if key is not None and "WRONGTYPE" in reply.words:
+            return self.corrupt(key)
+        return from_reply(reply, self.where)
 
     def corrupt(self, key: str) -> CorruptRecord:
         """Return the error for a key that holds something no sessionkit wrote."""

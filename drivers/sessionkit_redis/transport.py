@@ -27,6 +27,11 @@ class ErrorReply(NamedTuple):
     code: str
     text: str
 
+    @property
+    def words(self) -> list[str]:
+        """The text's words: a script's error carries the code of the call that failed somewhere in it."""
+        return [word.strip("-:") for word in self.text.split()]
+
     def __repr__(self) -> str:
         return f"ErrorReply({self.code!r})"
 
