@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 import hiredis
 
 from sessionkit.errors import Applied, Backpressure, StoreTimeout, StoreUnavailable
-from sessionkit_redis.errors import copy_for, from_exception
+from sessionkit_redis.errors import copy_for, from_exception, from_login_reply
 from sessionkit_redis.transport import ErrorReply
 from sessionkit_redis.watches import Watches
 
@@ -73,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._heard = 0.0
+        self._end: StoreError = StoreUnavailable(f"{where} closed the connection")
 
     def call(self, packed: bytes, replies: int, deadline: float) -> asyncio.Future[list[Reply]]:
         """Send packed commands; the future gives their replies, or ``StoreTimeout`` at the deadline.
@@ -87,7 +88,7 @@ class Connection(asyncio.Protocol):
             StoreUnavailable: The connection is lost; nothing was sent.
         """
         if not self.usable:
-            raise self._lost()
+            raise copy_for(self._end, Applied.NO)
         unsent = self._unsent
         if len(self._due) + len(unsent) >= MAX_CALLS or self._unsent_bytes > MAX_UNSENT_BYTES:
             raise Backpressure(f"{self.where}: too many calls are waiting")
@@ -138,7 +139,7 @@ class Connection(asyncio.Protocol):
                 self._replies = replies = []
         except (hiredis.HiredisError, IndexError):
             # Unreadable, or nobody asked for it: whose the next one is can no longer be told.
-            self._lose(StoreUnavailable(f"{self.where} does not speak the Redis protocol"))
+            self._lose(self._unasked(replies[-1] if replies and not due else None))
         if not self.usable:
             self._close_if_idle()
 
@@ -155,7 +156,7 @@ class Connection(asyncio.Protocol):
         """See ``asyncio.Protocol``."""
         # TLS tells some refusals only after the handshake, such as that of this client's certificate.
         told = isinstance(exc, ssl.SSLError)
-        self._lose(from_exception(exc, self.where, Applied.MAYBE) if exc and told else self._lost())
+        self._lose(from_exception(exc, self.where, Applied.MAYBE) if exc and told else self._end)
         self.watches.end()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -210,11 +211,17 @@ class Connection(asyncio.Protocol):
         self._packed = []
         self._unsent_bytes = 0
 
-    def _lost(self) -> StoreUnavailable:
-        return StoreUnavailable(f"{self.where} closed the connection")
+    def _unasked(self, reply: Reply) -> StoreUnavailable:
+        """Return what ends the connection if this is a reply to nothing."""
+        if isinstance(reply, ErrorReply):
+            # Such as that there are too many clients: told before anything was asked, and then it hangs up.
+            return from_login_reply(reply, self.where)
+        return StoreUnavailable(f"{self.where} does not speak the Redis protocol")
 
     def _give_up(self, error: StoreError) -> None:
         """Take no more calls, and send none: what is not sent yet never will be, and its callers are told."""
+        if self.usable:  # what comes later does not say why
+            self._end = error
         self.usable = False
         unsent = self._unsent
         self._forget_unsent()

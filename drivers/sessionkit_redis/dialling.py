@@ -11,7 +11,7 @@ from sessionkit.errors import Applied, StoreError, StoreTimeout
 from sessionkit_redis.connection import Connection
 from sessionkit_redis.errors import from_exception, from_login_reply
 from sessionkit_redis.options import NO_LOGIN
-from sessionkit_redis.transport import ErrorReply, pack
+from sessionkit_redis.transport import ErrorReply, pack_one
 
 if TYPE_CHECKING:
     from sessionkit_redis.addresses import Address
@@ -119,7 +119,12 @@ class DirectDial:
         needed = len(commands)
         # Unknown before Redis 7.2, and not needed: its refusal is not looked at.
         commands.append(("CLIENT", "SETINFO", "LIB-NAME", "sessionkit"))
-        for reply in (await connection.call(pack(commands), len(commands), deadline))[:needed]:
+        # Each is a call of its own, as a server that refuses the first may hang up instead of answering more.
+        calls = [connection.call(pack_one(command), 1, deadline) for command in commands]
+        for answer in (await asyncio.gather(*calls, return_exceptions=True))[:needed]:
+            if isinstance(answer, BaseException):
+                raise answer
+            [reply] = answer
             if isinstance(reply, ErrorReply):
                 raise from_login_reply(reply, self._where)
 

@@ -46,6 +46,12 @@ _LASTING: Final = {
 _LOGIN_REFUSALS: Final = (
     ("max number of clients", "has no connection left (see its maxclients)", True),
     (
+        "protected mode",
+        "is in protected mode: it takes remote clients only with a password (its requirepass), or once its"
+        " protected-mode is off",
+        False,
+    ),
+    (
         "hello",
         "does not know HELLO 3: the driver needs Redis 6 or newer, and a proxy in between must pass it",
         False,
@@ -118,7 +124,7 @@ _EXCEPTIONS: Final = (
         "refused the connection: is the database number within its limit?",
     ),
     _Meaning(
-        (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError),
+        (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionResetError),
         StoreUnavailable,
         True,
         "closed the connection",

@@ -296,6 +296,20 @@ async def test_a_reply_that_nobody_asked_for_ends_the_connection(pair: Pair, ans
     assert await peer.received() == b""
 
 
+async def test_a_refusal_before_any_call_is_what_every_call_is_told(pair: Pair) -> None:
+    connection, peer = pair
+    unsent = ask(connection, "unsent")
+    connection.data_received(b"-ERR max number of clients reached\r\n")
+    await connection.closed
+    with pytest.raises(StoreUnavailable) as caught:
+        ask(connection, "later")
+    for error in (told(unsent), caught.value):
+        assert "has no connection left (see its maxclients)" in str(error)
+        assert error.temporary is True
+        assert error.applied is Applied.NO
+    assert await peer.received() == b""
+
+
 async def test_a_server_that_hangs_up_leaves_open_what_it_did(pair: Pair) -> None:
     connection, peer = pair
     sent = ask(connection, "sent")

@@ -158,6 +158,25 @@ async def test_tls_and_plain_text_that_are_mixed_up_say_so(
             await store.ping()
 
 
+async def test_a_server_without_a_connection_left_says_nothing_over_tls(
+    tls_binary: ServerBinary, certificates: Certificates
+) -> None:
+    with RedisServer(tls_binary, config=certificates.server_config()) as server:
+        async with (
+            open_driver(server.url(), ssl_ca_file=certificates.ca_file) as first,
+            open_driver(server.url(), ssl_ca_file=certificates.ca_file) as second,
+        ):
+            await first.ping()
+            server.command("CONFIG", "SET", "maxclients", "1")
+            for _ in range(5):
+                with pytest.raises(StoreUnavailable, match="closed the connection") as caught:
+                    await second.put("key", b"value")
+                assert "TLS" not in str(caught.value)
+                assert "ssl_" not in str(caught.value)
+                assert caught.value.temporary
+                assert caught.value.applied is Applied.NO
+
+
 async def test_all_connections_share_one_context(
     tls_server: RedisServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
