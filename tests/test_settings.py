@@ -55,6 +55,14 @@ def test_redis_variables_as_guides_have_them(monkeypatch: pytest.MonkeyPatch) ->
     assert Settings.load().target() == expected
 
 
+@pytest.mark.parametrize(("url", "db"), [("redis://host/0", "1"), ("redis://host/1", "0")])
+def test_two_databases_are_an_error(monkeypatch: pytest.MonkeyPatch, url: str, db: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    monkeypatch.setenv("REDIS_DB", db)
+    with pytest.raises(ConfigurationError, match=r"REDIS_URL: .* they differ"):
+        open_store()
+
+
 def test_tls_files_and_sentinel_login_go_to_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONKIT_URL", "rediss+sentinel://host/service")
     expected: dict[str, str] = {}

@@ -116,8 +116,10 @@ def _settings(url: StoreURL, options: Mapping[str, Any], **in_path: object) -> R
     given = url.read_options({**_OPTIONS, **(_TLS_OPTIONS if tls else {})}, options)
     in_url = {"username": url.username, "password": url.password, **in_path}
     for name, value in in_url.items():
-        if value and given.setdefault(name, value) != value:
-            raise ConfigurationError(f"{url}: {name!r} is given in the URL and as an option, and they differ")
+        # An empty user is that of redis://:password@host, which names none; database 0 is one.
+        if value not in (None, "") and given.setdefault(name, value) != value:
+            beside = "a parameter" if name in url.query else "an option"
+            raise ConfigurationError(f"{url}: {name!r} is given in the URL and as {beside}, and they differ")
     secured = {name.removeprefix("ssl_"): given.pop(name) for name in list(given) if name.startswith("ssl_")}
     return RedisOptions(**given, tls=_context(url, **secured) if tls else None)
 

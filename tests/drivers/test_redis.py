@@ -284,7 +284,11 @@ async def test_something_else_on_the_port_is_no_redis() -> None:
     [
         ("redis://host/first", {}, "database number"),
         ("redis://host/-1", {}, "database number"),
-        ("redis://host/1", {"db": 2}, "they differ"),
+        ("redis://host/1", {"db": 2}, "'db' is given in the URL and as an option, and they differ"),
+        ("redis://host/0", {"db": 1}, "'db' is given in the URL and as an option, and they differ"),
+        ("redis://host/1", {"db": 0}, "'db' is given in the URL and as an option, and they differ"),
+        ("redis://host/0?db=1", {}, "'db' is given in the URL and as a parameter, and they differ"),
+        ("redis+sentinel://host/service/0", {"db": 1}, "they differ"),
         (f"redis://:{SECRET}@host", {"password": "other"}, "they differ"),
         ("redis://host", {"db": -1}, "database number"),
         ("redis://host?timeout=0", {}, "timeout is above 0"),
@@ -298,6 +302,20 @@ def test_wrong_urls_and_options(url: str, options: dict[str, object], says: str)
     with pytest.raises(ConfigurationError, match=says) as caught:
         open_driver(StoreURL.parse(url), **options)
     assert_nothing_secret(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("redis://host/0", {"db": 0}),
+        ("redis://host/1?db=1", {}),
+        ("redis://host", {"db": 1}),
+        (f"redis://:{SECRET}@host", {"username": "bot"}),
+        (f"redis://:{SECRET}@host", {"password": SECRET}),
+    ],
+)
+def test_what_is_given_twice_and_agrees_is_taken(url: str, options: dict[str, object]) -> None:
+    open_driver(StoreURL.parse(url), **options)
 
 
 def test_a_repr_shows_no_password() -> None:
