@@ -51,12 +51,16 @@ class DirectDial:
         address: Where the server is.
         options: How to talk to it.
         where: Its URL without credentials, for errors.
+        sentinel: Whether it is a Sentinel.
     """
 
-    def __init__(self, address: Address, options: RedisOptions, where: str) -> None:
+    def __init__(
+        self, address: Address, options: RedisOptions, where: str, *, sentinel: bool = False
+    ) -> None:
         self.address = address
         self._options = options
         self._where = where
+        self._sentinel = sentinel
 
     async def __call__(self, deadline: float) -> Connection:
         """See ``Dial``."""
@@ -126,7 +130,7 @@ class DirectDial:
                 raise answer
             [reply] = answer
             if isinstance(reply, ErrorReply):
-                raise from_login_reply(reply, self._where)
+                raise from_login_reply(reply, self._where, sentinel=self._sentinel)
 
 
 def keep_alive(connected: socket.socket) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sessionkit_redis.transport import ErrorReply
 
 _LOGIN: Final = "refused the login: set the right user name and password, in the URL or as options"
+_SENTINEL_LOGIN: Final = "refused the login: a Sentinel's is set by sentinel_username and sentinel_password"
 _CLUSTER: Final = "is a node of a cluster: use redis+cluster:// in its URL"
 _TEMPORARY: Final = {
     "LOADING": "is still loading its data",
@@ -77,13 +78,16 @@ def from_reply(reply: ErrorReply, where: str) -> StoreUnavailable:
     return StoreUnavailable(f"{where} refused the command ({reply.code})", temporary=False)
 
 
-def from_login_reply(reply: ErrorReply, where: str) -> StoreUnavailable:
+def from_login_reply(reply: ErrorReply, where: str, *, sentinel: bool = False) -> StoreUnavailable:
     """Return our error for a server's refusal of a new connection.
 
     Args:
         reply: The refusal.
         where: The server's URL without credentials.
+        sentinel: Whether it is a Sentinel, whose login is given elsewhere.
     """
+    if sentinel and _LASTING.get(reply.code) == _LOGIN:
+        return StoreUnavailable(f"{where} {_SENTINEL_LOGIN}", temporary=False)
     text = reply.text.lower()
     for sign, meaning, temporary in _LOGIN_REFUSALS:
         if sign in text and reply.code not in _LASTING:

@@ -139,7 +139,7 @@ class SentinelDial:
     @asynccontextmanager
     async def _talk_to(self, sentinel: Address, deadline: float) -> AsyncIterator[Connection]:
         where = f"the Sentinel {sentinel} of {self._where}"
-        connection = await DirectDial(sentinel, self._sentinel_options, where)(deadline)
+        connection = await DirectDial(sentinel, self._sentinel_options, where, sentinel=True)(deadline)
         try:
             yield connection
         finally:

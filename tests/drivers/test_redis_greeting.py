@@ -85,3 +85,18 @@ async def test_a_server_that_hangs_up_without_a_word_may_want_tls() -> None:
         error = await told(url)
     assert "closed the connection: does it want TLS (rediss://)?" in str(error)
     assert error.temporary
+
+
+@pytest.mark.parametrize("options", [{}, {"sentinel_username": "bot", "sentinel_password": "hunter2"}])
+async def test_a_sentinel_that_refuses_the_login_wants_its_own(
+    server_binary: ServerBinary, options: dict[str, str]
+) -> None:
+    with RedisServer(server_binary, sentinel=True, password="theirs") as sentinel:
+        url = f"redis+sentinel://:ours@127.0.0.1:{sentinel.port}/mymaster"
+        error = await told(url, **options)
+        assert "refused the login" in str(error)
+        assert "sentinel_username and sentinel_password" in str(error)
+        assert "URL" not in str(error)
+        assert not error.temporary
+        error = await told(url, sentinel_password="theirs")
+        assert "know no service 'mymaster'" in str(error)
