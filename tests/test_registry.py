@@ -110,7 +110,8 @@ def test_an_unknown_parameter_is_refused(url: str) -> None:
 def test_a_driver_whose_client_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "sessionkit_redis"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "redis", None)
+    for name in {"redis", *(name for name in sys.modules if name.startswith("redis."))}:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigurationError, match=r"pip install 'sessionkit\[redis\]'"):
         open_store("redis://localhost")
 

@@ -64,9 +64,9 @@ class DirectDial:
 
     async def __call__(self, deadline: float) -> Connection:
         """See ``Dial``."""
+        login = await self._options.login(self._where, deadline)
         try:
             async with asyncio.timeout_at(deadline):
-                login = await self._options.login()
                 connection = await self._connect()
         except Exception as error:
             raise self._hinted(from_exception(error, self._where, Applied.NO)) from None

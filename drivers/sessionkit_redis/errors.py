@@ -1,15 +1,12 @@
-"""The one boundary where the server's and redis-py's errors become ours.
+"""The one boundary where the server's errors and the network's become ours.
 
 Neither a reply's text nor an exception's is passed on: both may quote a key's value or a password.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from typing import TYPE_CHECKING, Final, NamedTuple
-
-from redis import exceptions as redis
 
 from sessionkit.errors import (
     Applied,
@@ -107,26 +104,9 @@ _NO_TLS: Final = (
     " (ssl_cert_file and ssl_key_file)?"
 )
 
-# The first that fits; redis-py's refusals of a login are subclasses of its ConnectionError.
+# The first that fits.
 _EXCEPTIONS: Final = (
-    _Meaning((redis.TimeoutError, TimeoutError), StoreTimeout, True, "did not answer in time"),
-    _Meaning(
-        (redis.AuthenticationError, redis.AuthenticationWrongNumberOfArgsError),
-        StoreUnavailable,
-        False,
-        _LOGIN,
-    ),
-    _Meaning(
-        (redis.AuthorizationError, redis.NoPermissionError), StoreUnavailable, False, _LASTING["NOPERM"]
-    ),
-    _Meaning((redis.BusyLoadingError,), StoreUnavailable, True, _TEMPORARY["LOADING"]),
-    _Meaning((redis.InvalidResponse,), StoreUnavailable, True, "does not speak the Redis protocol"),
-    _Meaning(
-        (redis.ResponseError,),
-        StoreUnavailable,
-        False,
-        "refused the connection: is the database number within its limit?",
-    ),
+    _Meaning((TimeoutError,), StoreTimeout, True, "did not answer in time"),
     _Meaning(
         (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionResetError),
         StoreUnavailable,
@@ -135,7 +115,7 @@ _EXCEPTIONS: Final = (
     ),
     _Meaning((ssl.SSLError,), StoreUnavailable, False, _NO_TLS),
     _Meaning(
-        (redis.ConnectionError, OSError, asyncio.IncompleteReadError),
+        (OSError,),
         StoreUnavailable,
         True,
         "cannot be reached: is the server running, and is its address right?",
@@ -147,7 +127,7 @@ def from_exception(error: Exception, where: str, applied: Applied) -> StoreError
     """Return our error for an exception met on the way to the server or back.
 
     Args:
-        error: What redis-py or the network raised.
+        error: What the network raised.
         where: The server's URL without credentials.
         applied: NO if nothing was sent yet, else MAYBE.
     """

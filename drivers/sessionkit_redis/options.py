@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sessionkit.errors import ConfigurationError
+from sessionkit.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
     import ssl
@@ -60,10 +61,26 @@ class RedisOptions:
                 "redis: credential_provider is given, and a user name or password too; keep one of them"
             )
 
-    async def login(self) -> Login:
-        """Return the user name and password to connect with."""
+    async def login(self, where: str, deadline: float) -> Login:
+        """Return the user name and password to connect with.
+
+        Args:
+            where: The server's URL without credentials, for errors.
+            deadline: When to give up, by the event loop's clock.
+
+        Raises:
+            StoreUnavailable: The credential provider failed; temporary if it could not reach what it asks.
+        """
         if self.credential_provider is None:
             return Login(self.username, self.password)
-        given = await self.credential_provider.get_credentials_async()
-        username, password = given if len(given) == 2 else (None, given[0])
+        try:
+            async with asyncio.timeout_at(deadline):
+                given = await self.credential_provider.get_credentials_async()
+            username, password = (None, *given) if len(given) == 1 else given
+        except Exception as error:
+            # Its text may quote what it asked with, so only its name is passed on.
+            raise StoreUnavailable(
+                f"{where}: its credential_provider failed ({type(error).__name__})",
+                temporary=isinstance(error, OSError),
+            ) from None
         return Login(username, password)

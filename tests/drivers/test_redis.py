@@ -1,22 +1,23 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import signal
+import socket
+import ssl
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from redis import exceptions
 
 from sessionkit.errors import (
     Applied,
     ConfigurationError,
     CorruptRecord,
     LeaseLost,
+    StoreError,
     StoreTimeout,
     StoreUnavailable,
 )
@@ -322,24 +323,27 @@ def test_a_repr_shows_no_password() -> None:
     assert SECRET not in repr(open_driver(StoreURL.parse(f"redis://:{SECRET}@host/0")))
 
 
-def _redis_errors() -> list[type[Exception]]:
-    return [
-        kind
-        for _, kind in inspect.getmembers(exceptions, inspect.isclass)
-        if issubclass(kind, Exception) and kind.__module__.startswith("redis")
-    ]
-
-
-@pytest.mark.parametrize("kind", _redis_errors())
-def test_every_error_of_the_client_becomes_one_of_ours(kind: type[Exception]) -> None:
-    try:
-        error = kind(SECRET)
-    except Exception:  # some read their message, and want one as the server words it
-        error = kind.__new__(kind)
+@pytest.mark.parametrize(
+    ("error", "kind", "temporary"),
+    [
+        (TimeoutError(SECRET), StoreTimeout, True),
+        (ConnectionRefusedError(111, SECRET), StoreUnavailable, True),
+        (ConnectionResetError(104, SECRET), StoreUnavailable, True),
+        (socket.gaierror(-2, SECRET), StoreUnavailable, True),
+        (ssl.SSLEOFError(8, SECRET), StoreUnavailable, True),
+        (ssl.SSLError(1, SECRET), StoreUnavailable, False),
+        (UnicodeError(SECRET), StoreUnavailable, False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_every_error_of_the_network_becomes_one_of_ours(
+    error: Exception, kind: type[StoreError], temporary: bool
+) -> None:
     for applied in Applied:
         ours = from_exception(error, "redis://host", applied)
-        assert type(ours) in {StoreUnavailable, StoreTimeout}
+        assert type(ours) is kind
         assert ours.applied is applied
+        assert ours.temporary is temporary
         assert "redis://host" in str(ours)
         assert_nothing_secret(ours)
 

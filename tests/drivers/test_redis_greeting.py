@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import traceback
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from redis import exceptions
+from redis.credentials import CredentialProvider
 
 from sessionkit.errors import Applied, StoreUnavailable
 from sessionkit.registry import open_driver
@@ -22,6 +26,27 @@ PROTECTED = (
     b" specified, no authentication password is requested to clients. In this mode connections are only"
     b" accepted from the loopback interface.\r\n"
 )
+
+
+SECRET = "hunter2"
+
+
+class Provider(CredentialProvider):
+    """Gives what it was told to give, or fails with it.
+
+    Args:
+        given: The credentials, an error, or None for an answer that never comes.
+    """
+
+    def __init__(self, given: tuple[str, ...] | Exception | None) -> None:
+        self._given = given
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        if self._given is None:
+            await asyncio.Event().wait()
+        if isinstance(self._given, Exception):
+            raise self._given
+        return cast("tuple[str, str]", self._given)
 
 
 @asynccontextmanager
@@ -100,3 +125,56 @@ async def test_a_sentinel_that_refuses_the_login_wants_its_own(
         assert not error.temporary
         error = await told(url, sentinel_password="theirs")
         assert "know no service 'mymaster'" in str(error)
+
+
+@pytest.mark.parametrize("given", [("hunter2",), ("default", "hunter2")])
+async def test_a_credential_provider_gives_the_login(
+    server_binary: ServerBinary, given: tuple[str, ...]
+) -> None:
+    with RedisServer(server_binary, password=SECRET) as server:
+        url = f"redis://127.0.0.1:{server.port}"
+        async with open_driver(url, credential_provider=Provider(given)) as store:
+            await store.put("key", b"value")
+
+
+def errors_of_redis_py() -> list[Exception]:
+    """Return one of each kind: a provider that asks another server may raise any."""
+    made: list[Exception] = []
+    for _, kind in inspect.getmembers(exceptions, inspect.isclass):
+        if issubclass(kind, Exception) and kind.__module__.startswith("redis"):
+            try:
+                made.append(kind(SECRET))
+            except Exception:  # some read their message, and want one as the server words it
+                made.append(kind.__new__(kind))
+    return made
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *errors_of_redis_py(),
+        KeyError(SECRET),
+        OSError(SECRET),
+        ConnectionRefusedError(111, SECRET),
+        TimeoutError(SECRET),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_credential_provider_that_fails_is_to_blame_and_not_redis(error: Exception) -> None:
+    ours = await told("rediss://127.0.0.1:1", credential_provider=Provider(error))
+    assert str(ours) == f"rediss://127.0.0.1:1: its credential_provider failed ({type(error).__name__})"
+    assert ours.temporary is isinstance(error, OSError)
+    assert SECRET not in "".join(traceback.format_exception(ours))
+
+
+async def test_a_credential_provider_that_hangs_is_to_blame_and_not_redis() -> None:
+    ours = await told("redis://127.0.0.1:1?timeout=1", credential_provider=Provider(None))
+    assert "its credential_provider failed (TimeoutError)" in str(ours)
+    assert ours.temporary
+
+
+@pytest.mark.parametrize("given", [(), ("a", "b", "c")])
+async def test_what_is_no_login_is_the_credential_providers_fault(given: tuple[str, ...]) -> None:
+    ours = await told("redis://127.0.0.1:1", credential_provider=Provider(given))
+    assert "its credential_provider failed" in str(ours)
+    assert not ours.temporary
