@@ -146,6 +146,10 @@ class Cluster:
             answers = await self._topology.node(address).call(commands, deadline)
         except StoreError as error:
             return error
+        except asyncio.CancelledError:
+            # Whoever gives up before the deadline would never learn that the node has been replaced.
+            self._topology.ask_again()
+            raise
         for place, answer in zip(places, answers, strict=True):
             if place is not None:
                 replies[place] = answer

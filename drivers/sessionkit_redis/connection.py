@@ -39,8 +39,8 @@ class Connection(asyncio.Protocol):
 
     What is asked within one turn of the event loop leaves in one write. A caller that is cancelled, or whose
     deadline passes, leaves its place in the queue to the reply that is still due, so no reply can reach
-    another caller. When a deadline passes and nothing has been heard for as long as ``patience``, the
-    connection is given up: it takes no more calls, and closes once nobody waits for it.
+    another caller. When a reply is overdue, waited for or not, and nothing has been heard for as long as
+    ``patience``, the connection is given up: it takes no more calls, and closes once nobody waits for it.
 
     Args:
         where: The server's URL without credentials, for errors.
@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._heard = 0.0
+        self._silent_since = 0.0
         self._end: StoreError = StoreUnavailable(f"{where} closed the connection")
 
     def call(self, packed: bytes, replies: int, deadline: float) -> asyncio.Future[list[Reply]]:
@@ -115,12 +115,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See ``asyncio.Protocol``."""
         self._transport = cast("asyncio.Transport", transport)
-        self._heard = self._loop.time()
+        self._silent_since = self._loop.time()
         self.usable = True
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        self._heard = self._loop.time()
+        self._silent_since = self._loop.time()
         due = self._due
         replies = self._replies
         next_reply = self._reader.gets
@@ -171,28 +171,39 @@ class Connection(asyncio.Protocol):
         if len(wanted) < len(unsent):
             # For who was cancelled, or told of its deadline, before this, nothing is sent.
             packed = [data for data, call in zip(packed, unsent, strict=True) if not call[0].done()]
+        if not self._due:
+            # Nobody could hear a server that was asked nothing.
+            self._silent_since = self._loop.time()
         self._due.extend(wanted)
         self._transport.write(b"".join(packed))
 
     def _expire(self) -> None:
-        """Fail the calls whose deadline has passed, and judge the connection by them."""
+        """Fail the calls whose deadline has passed, and judge the connection by them.
+
+        A call that is cancelled counts like any other: if callers give up sooner than their deadlines, theirs
+        may be the only ones there are.
+        """
         now = self._loop.time()
         self._timer, self._timer_at = None, math.inf
-        next_deadline = math.inf
+        next_look = math.inf
         overdue = False
+        late = f"{self.where} did not answer in time"
         for calls, applied in ((self._due, Applied.MAYBE), (self._unsent, Applied.NO)):
             for future, _, deadline in calls:
-                if future.done():
-                    continue
                 if deadline > now:
-                    next_deadline = min(next_deadline, deadline)
+                    next_look = min(next_look, deadline)
                     continue
-                future.set_exception(StoreTimeout(f"{self.where} did not answer in time", applied=applied))
                 overdue = True
-        if overdue and now - self._heard >= self._patience:
-            self._give_up(StoreUnavailable(f"{self.where} has stopped answering"))
-        if next_deadline < math.inf:
-            self._set_timer(max(next_deadline, now + _TIMER_SLACK))
+                if not future.done():
+                    future.set_exception(StoreTimeout(late, applied=applied))
+        if overdue and self.usable:
+            dead_at = self._silent_since + self._patience
+            if dead_at <= now:
+                self._give_up(StoreUnavailable(f"{self.where} has stopped answering"))
+            else:
+                next_look = min(next_look, dead_at)
+        if next_look < math.inf:
+            self._set_timer(max(next_look, now + _TIMER_SLACK))
         if not self.usable:
             self._close_if_idle()
 

@@ -402,6 +402,32 @@ async def test_a_sign_of_life_keeps_it_in_spite_of_an_overdue_reply() -> None:
         assert connection.usable
 
 
+async def test_silence_ends_it_also_if_every_caller_has_given_up_before_its_deadline() -> None:
+    async with connected(patience=0.01) as (connection, peer):
+        ask(connection, "early", deadline=later(0.02)).cancel()
+        calls = [ask(connection, name, deadline=later(0.02)) for name in ("a", "b")]
+        assert await peer.received() == asked("a", "b")
+        for call in calls:
+            call.cancel()
+        async with asyncio.timeout(10):
+            await connection.closed
+        assert nothing_is_kept(connection)
+
+
+async def test_an_overdue_reply_is_looked_for_again_once_its_patience_is_over() -> None:
+    async with connected(patience=0.2) as (connection, _):
+        await asyncio.wait([ask(connection, "overdue", deadline=later(0.02))])
+        async with asyncio.timeout(10):
+            await connection.closed
+
+
+async def test_its_patience_begins_when_something_is_asked() -> None:
+    async with connected(patience=30.0) as (connection, _):
+        connection._silent_since -= 3600  # for an hour nobody asked, and nothing was heard
+        await asyncio.wait([ask(connection, "overdue", deadline=later(0.02))])
+        assert connection.usable
+
+
 async def test_paused_writing_holds_back_and_goes_on(pair: Pair) -> None:
     connection, peer = pair
     large = "x" * 8_000_000

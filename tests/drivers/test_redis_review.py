@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import hiredis
 import pytest
@@ -26,27 +26,27 @@ def unused_port() -> int:
         return cast("int", free.getsockname()[1])
 
 
-class ScriptedSentinel:
-    """A Sentinel that names what the test wants.
-
-    Args:
-        named: The port of the primary that it names, or None to answer nothing at all.
+class ScriptedServer:
+    """A server that answers what a subclass wants.
 
     Attributes:
         port: Where it listens.
     """
 
-    def __init__(self, named: int | None) -> None:
-        self._named = str(named).encode() if named else None
+    def __init__(self) -> None:
         self.port = 0
 
+    def answer(self, command: list[bytes]) -> bytes:
+        """Return what it answers, if anything."""
+        return b"+OK\r\n"
+
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[ScriptedSentinel]:
+    async def listening(self) -> AsyncIterator[Self]:
         writers: list[asyncio.StreamWriter] = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writers.append(writer)
-            await self._answer(reader, writer)
+            await self._serve(reader, writer)
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
@@ -60,20 +60,65 @@ class ScriptedSentinel:
                 with suppress(OSError):
                     await writer.wait_closed()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         commands = hiredis.Reader()
         with suppress(OSError):
             while data := await reader.read(1 << 16):
                 commands.feed(data)
-                while self._named is not None and (command := commands.gets()) is not False:
-                    match cast("list[bytes]", command):
-                        case [b"SENTINEL", *_]:
-                            port = self._named
-                            writer.write(b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n" % (len(port), port))
-                        case [b"SUBSCRIBE", *_]:
-                            writer.write(b">3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n")
-                        case _:
-                            writer.write(b"+OK\r\n")
+                while (command := commands.gets()) is not False:
+                    writer.write(self.answer(cast("list[bytes]", command)))
+
+
+class ScriptedSentinel(ScriptedServer):
+    """A Sentinel that names what the test wants.
+
+    Args:
+        named: The port of the primary that it names, or None to answer nothing at all.
+    """
+
+    def __init__(self, named: int | None) -> None:
+        super().__init__()
+        self._named = str(named).encode() if named else None
+
+    def answer(self, command: list[bytes]) -> bytes:
+        if self._named is None:
+            return b""
+        match command:
+            case [b"SENTINEL", *_]:
+                return b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n" % (len(self._named), self._named)
+            case [b"SUBSCRIBE", *_]:
+                return b">3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n"
+            case _:
+                return super().answer(command)
+
+
+class LoneNode(ScriptedServer):
+    """A cluster of one, which tells of its slots and answers nothing about keys.
+
+    Attributes:
+        asked: How often it was asked for its slots.
+        asked_again: Set once that was more than once.
+        got: Set once it was asked for a key.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.asked_again = asyncio.Event()
+        self.got = asyncio.Event()
+
+    def answer(self, command: list[bytes]) -> bytes:
+        match command:
+            case [b"CLUSTER", *_]:
+                self.asked += 1
+                if self.asked > 1:
+                    self.asked_again.set()
+                return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % self.port
+            case [b"GET", *_]:
+                self.got.set()
+                return b""
+            case _:
+                return super().answer(command)
 
 
 @asynccontextmanager
@@ -105,6 +150,21 @@ async def test_a_sentinel_that_is_silent_leaves_time_to_reach_the_primary(redis_
         open_driver(StoreURL.parse(url), timeout=1.0) as store,
     ):
         assert await store.get("key") is None
+
+
+async def test_who_gives_up_on_a_node_of_a_cluster_has_the_slots_learned_anew() -> None:
+    # Its successor would never be heard of, if every caller gave up sooner than the driver does.
+    node = LoneNode()
+    async with (
+        node.listening(),
+        open_driver(StoreURL.parse(f"redis+cluster://127.0.0.1:{node.port}")) as store,
+        asyncio.timeout(30),
+    ):
+        caller = asyncio.create_task(store.get("key"))
+        await node.got.wait()
+        assert node.asked == 1
+        caller.cancel()
+        await node.asked_again.wait()
 
 
 async def test_a_deletion_that_is_refused_in_part_may_have_been_applied(redis_server: RedisServer) -> None:
