@@ -103,6 +103,11 @@ class Connection(asyncio.Protocol):
             self._set_timer(deadline)
         return future
 
+    @property
+    def owes(self) -> bool:
+        """Whether the server may still come to a call that its caller has given up."""
+        return any(future.done() for future, _, _ in self._due)
+
     def retire(self) -> None:
         """Take no more calls, and close once those that were made are answered."""
         self.usable = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from sessionkit.errors import Applied, Backpressure, StoreError, StoreTimeout, StoreUnavailable
 from sessionkit_redis.connection import MAX_CALLS, Connection
 from sessionkit_redis.errors import copy_for
+from sessionkit_redis.transport import pack_one
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -20,6 +21,7 @@ logger = logging.getLogger("sessionkit.redis")
 
 _FIRST_PAUSE: Final = 0.05
 _MOST_DOUBLINGS: Final = 3
+_MARK: Final = pack_one(("PING",))
 _SETTLED: Final = 1.0
 """Seconds a connection must have lived for the next attempt to come without a pause."""
 
@@ -80,6 +82,26 @@ class Lane:
             raise StoreTimeout(f"{self._where} cannot be reached in time") from None
         finally:
             self._waiters.pop(waiter, None)
+
+    @property
+    def owes(self) -> bool:
+        """Whether the server may still come to a call on this lane that its caller has given up."""
+        return self.connection is not None and self.connection.owes
+
+    async def settle(self, deadline: float) -> None:
+        """Return once the server has come to everything that was sent on this lane before.
+
+        Args:
+            deadline: When the caller must be told, by the event loop's clock.
+
+        Raises:
+            StoreError: That cannot be known by then.
+        """
+        connection = await self.connected(deadline)
+        try:
+            await connection.call(_MARK, 1, deadline)
+        except StoreError as error:
+            raise copy_for(error, Applied.NO) from None
 
     def retire(self) -> None:
         """Close the connection once its calls are answered; the next caller makes a new one."""

@@ -6,14 +6,13 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from sessionkit.errors import StoreError, StoreTimeout, StoreUnavailable
+from sessionkit.errors import StoreTimeout, StoreUnavailable
 from sessionkit_redis.lane import Lane
 from sessionkit_redis.transport import ErrorReply, Layout, Watched, key_of, pack, pack_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from sessionkit_redis.connection import Connection
     from sessionkit_redis.dialling import Dial
     from sessionkit_redis.transport import Command, Reply
 
@@ -23,7 +22,6 @@ BULK_BYTES: Final = 64 * 1024
 BULK_COMMANDS: Final = 64
 """The same by their number, for their replies may be long."""
 
-_MARK: Final = pack_one(("PING",))
 _LOOK_AGAIN: Final = (0.05, 0.1)
 
 
@@ -57,7 +55,7 @@ class Multiplexer:
         if (
             count >= BULK_COMMANDS
             or len(packed) >= BULK_BYTES
-            or (lanes.abandoned and not lanes.abandoned.isdisjoint(map(key_of, commands)))
+            or (lanes.abandoned and lanes.follows_bulk(commands))
         ):
             return lanes.call_bulk(commands, packed, deadline)
         connection = lanes.short.connection
@@ -148,12 +146,15 @@ class Multiplexer:
 
 
 class _Lanes:
-    """One event loop's lanes.
+    """One event loop's lanes, and what keeps them in order.
+
+    A call that its caller gave up may still be on its way in its lane. What is asked of the same key
+    afterwards must not overtake it on the other lane, where it would be acknowledged first and undone then.
+    So a short call follows an abandoned long one in its lane; and a long call, which may be of many keys,
+    waits until the server has come to whatever was abandoned on the lane of the short ones.
 
     Attributes:
-        abandoned: Keys of long commands whose callers gave up, and which the server may not have come to
-            yet. Whatever is of such a key follows in their lane: on the other one it could overtake what was
-            asked before it, and be undone by that.
+        abandoned: Keys of long commands whose callers gave up.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dial: Dial, where: str, timeout: float) -> None:
@@ -161,35 +162,22 @@ class _Lanes:
         self.short = Lane(dial, where, timeout)
         self.bulk = Lane(dial, where, timeout)
         self.abandoned: set[str | bytes | None] = set()
-        self._timeout = timeout
-        self._mark: asyncio.Future[list[Reply]] | None = None
+
+    def follows_bulk(self, commands: Sequence[Command]) -> bool:
+        """Whether the server may still come to an abandoned long command of one of the keys."""
+        if not self.bulk.owes:
+            self.abandoned.clear()
+        return not self.abandoned.isdisjoint(map(key_of, commands))
 
     async def call_bulk(self, commands: Sequence[Command], packed: bytes, deadline: float) -> list[Reply]:
+        if self.short.owes:
+            await self.short.settle(deadline)
         connection = await self.bulk.connected(deadline)
         try:
             return await connection.call(packed, len(commands), deadline)
         except (asyncio.CancelledError, StoreTimeout):
             self.abandoned.update(map(key_of, commands))
-            self._set_mark(connection)
             raise
-
-    def _set_mark(self, connection: Connection) -> None:
-        """Ask for a reply behind all that was asked before, and when it comes forget what was abandoned."""
-        try:
-            self._mark = connection.call(_MARK, 1, self.loop.time() + self._timeout)
-        except StoreError:
-            self.abandoned.clear()  # no later call follows on this connection
-        else:
-            self._mark.add_done_callback(lambda mark: self._answered(mark, connection))
-
-    def _answered(self, mark: asyncio.Future[list[Reply]], connection: Connection) -> None:
-        late = isinstance(mark.exception(), StoreTimeout)
-        if mark is not self._mark:
-            return
-        if late and connection.usable:
-            self._set_mark(connection)
-        else:
-            self.abandoned.clear()
 
     async def aclose(self) -> None:
         await self.short.aclose()

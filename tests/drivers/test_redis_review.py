@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Self, cast
@@ -11,14 +13,21 @@ import hiredis
 import pytest
 
 from sessionkit.errors import Applied, CorruptRecord, StoreUnavailable
-from sessionkit.store import Record, StoreURL
+from sessionkit.store import Put, Record, StoreURL
+from sessionkit.testing.servers import RedisServer
 from sessionkit_redis import open_driver
-from sessionkit_redis.multiplexer import BULK_COMMANDS
+from sessionkit_redis.multiplexer import BULK_BYTES, BULK_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sessionkit.testing.servers import RedisServer
+    from sessionkit.testing.servers import ServerBinary
+
+
+async def turns() -> None:
+    """Let the event loop run what is due, and write it."""
+    for _ in range(4):
+        await asyncio.sleep(0)
 
 
 def unused_port() -> int:
@@ -216,3 +225,32 @@ async def test_a_large_put_that_was_cancelled_overwrites_no_later_one(redis_serv
             # Answered after the large one, in the lane of the large ones.
             await store.get_many(f"{other}" for other in range(BULK_COMMANDS))
             assert await store.get("key") == Record(b"%d" % number, receipt.version)
+
+
+@pytest.mark.parametrize("bulk", ["by its size", "by its number"])
+async def test_a_small_put_that_was_cancelled_overwrites_no_later_large_one(
+    server_binary: ServerBinary, bulk: str
+) -> None:
+    with RedisServer(server_binary) as server:
+        async with open_driver(StoreURL.parse(server.url())) as store:
+            await store.put("key", b"before")
+            await store.put("other", bytes(BULK_BYTES))
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                # More than the server reads at once stands before the one that is given up.
+                others = [asyncio.create_task(store.get(f"{number}" * 30)) for number in range(2000)]
+                abandoned = asyncio.create_task(store.put("key", b"abandoned"))
+                await turns()
+                abandoned.cancel()
+                await asyncio.wait([abandoned])
+                puts = [Put("key", b"later" + bytes(BULK_BYTES if bulk == "by its size" else 0))]
+                puts += [
+                    Put(f"{number}", b"") for number in range(BULK_COMMANDS if bulk != "by its size" else 0)
+                ]
+                later = asyncio.create_task(store.put_many(puts))
+                await turns()
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            receipt = (await later)[0]
+            await asyncio.gather(*others)
+            assert await store.get("key") == Record(puts[0].value, receipt.version)
