@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import msgpack
 
@@ -18,6 +19,7 @@ Base: TypeAlias = "Version | Absent | None"
 """The version a write was based on; None: not known."""
 
 _FORMAT: Final = 1
+_CHECKSUM_BYTES: Final = 4
 _OVERHEAD: Final = 400
 """Bytes an entry takes in this process beside its key and values."""
 
@@ -63,7 +65,7 @@ class Entry:
     @property
     def size(self) -> int:
         """How many bytes it counts for."""
-        return _OVERHEAD + len(self.key) + len(self.value) + len(self.base_value or b"")
+        return _OVERHEAD + len(self.key.encode()) + len(self.value) + len(self.base_value or b"")
 
     def expired(self, now: float) -> bool:
         """Whether what it writes has ended."""
@@ -75,42 +77,43 @@ class Entry:
 
     def encode(self) -> bytes:
         """Return the entry as it stands on disk."""
-        packed: bytes = msgpack.packb(
-            [
-                _FORMAT,
-                self.key,
-                self.seq,
-                self.write_id,
-                self.kind.value,
-                self.value,
-                self.deadline,
-                self.expires_in,
-                b"" if self.base is ABSENT else self.base,
-                self.base_value,
-                self.sent,
-                self.recent,
-            ]
-        )
-        return packed
+        fields = [
+            _FORMAT,
+            self.key,
+            self.seq,
+            self.write_id,
+            self.kind.value,
+            self.value,
+            self.deadline,
+            self.expires_in,
+            b"" if self.base is ABSENT else self.base,
+            self.base_value,
+            self.sent,
+            self.recent,
+        ]
+        packed = cast("bytes", msgpack.packb(fields))
+        return _checksum(packed) + packed
 
     @classmethod
     def decode(cls, data: bytes) -> Entry:
         """Return the entry in these bytes.
 
         Raises:
-            CorruptRecord: They hold none.
+            CorruptRecord: They are damaged, or of a format this version does not know.
         """
+        packed = data[_CHECKSUM_BYTES:]
+        if _checksum(packed) != data[:_CHECKSUM_BYTES]:
+            raise CorruptRecord("a journal's entry is damaged")
         try:
-            fields: Any = msgpack.unpackb(data, strict_map_key=True)
-            form, key, seq, write_id, kind, value, deadline, expires_in, base, base_value, sent, recent = (
-                fields
-            )
-            if form != _FORMAT or not isinstance(key, str) or not isinstance(value, bytes):
-                raise ValueError
+            form, *fields = msgpack.unpackb(packed)
+            if form != _FORMAT:
+                raise CorruptRecord("a journal's entry was written by another version of sessionkit")
+            key, seq, write_id, kind, value, deadline, expires_in, base, base_value, sent, recent = fields
+            # With its checksum right it is as it was written; nothing of it needs a look.
             return cls(
                 key,
-                int(seq),
-                cast("Version", write_id),
+                seq,
+                write_id,
                 Kind(kind),
                 value,
                 deadline,
@@ -120,5 +123,9 @@ class Entry:
                 tuple(sent),
                 tuple(recent),
             )
-        except (ValueError, TypeError, msgpack.UnpackException) as error:
-            raise CorruptRecord("the journal holds an entry that cannot be read; it is kept") from error
+        except (ValueError, TypeError) as error:
+            raise CorruptRecord("a journal's entry is none that sessionkit wrote") from error
+
+
+def _checksum(packed: bytes) -> bytes:
+    return zlib.crc32(packed).to_bytes(_CHECKSUM_BYTES, "big")
