@@ -13,10 +13,10 @@ from sessionkit.errors import ConfigurationError
 from sessionkit.store import (
     MAX_VALUE_BYTES,
     Capabilities,
+    FileStore,
     Locks,
     Put,
     Scope,
-    SessionStore,
     check_expiry,
     check_key,
     check_keys_in_turns,
@@ -44,7 +44,7 @@ _PAGE: Final = 250
 _PAGE_BYTES: Final = 1024 * 1024
 
 
-class SqliteStore(SessionStore):
+class SqliteStore(FileStore):
     """A ``SessionStore`` in one SQLite file, which several processes on one machine may share.
 
     A write returns once it is on the disk: it survives the death of the process and of the machine's power.
@@ -79,6 +79,11 @@ class SqliteStore(SessionStore):
 
     def __repr__(self) -> str:
         return f"SqliteStore({self._path!r})"
+
+    @property
+    def path(self) -> str:
+        """See ``FileStore.path``."""
+        return self._path
 
     @property
     def capabilities(self) -> Capabilities:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
@@ -199,3 +200,18 @@ class SessionStore(Protocol):
     ) -> None:
         """Close the store; a driver inherits this."""
         await self.aclose()
+
+
+@runtime_checkable
+class FileStore(SessionStore, Protocol):
+    """A store that lies in one file on this machine's disk, and so can keep a journal.
+
+    Each write is synced to the disk before it is acknowledged; the writes of one key take effect in the order
+    in which they were asked, also when several are asked without waiting.
+    """
+
+    @property
+    @abstractmethod
+    def path(self) -> str | os.PathLike[str]:
+        """The file."""
+        ...
