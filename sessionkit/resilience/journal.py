@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sessionkit.errors import ConfigurationError, JournalFull
+from sessionkit.errors import Applied, ConfigurationError, JournalFull, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from sessionkit.resilience.entries import Entry
+
+logger = logging.getLogger("sessionkit.resilience")
 
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class JournalFile(Protocol):
-    """Where a journal is kept so that it outlives its process; later calls for a key follow earlier ones."""
+    """Where a journal is kept so that it outlives its process; calls for one key take effect in order."""
 
-    async def load(self) -> tuple[list[Entry], list[Entry]]:
-        """Must return the entries that wait and those that were set aside.
+    async def load(self) -> list[Entry]:
+        """Must return the entries that are kept, in any order.
 
         Raises:
             ConfigurationError: Another process has it open.
+            CorruptRecord: One cannot be read; all are kept.
             StoreError: It cannot be read.
         """
         ...
@@ -34,19 +38,11 @@ class JournalFile(Protocol):
         """
         ...
 
-    async def forget(self, key: str) -> None:
-        """Must drop the entry of a key.
+    async def forget(self, keys: Collection[str]) -> None:
+        """Must drop the entries of these keys, synced to disk when it returns.
 
         Raises:
-            StoreError: It is not certain that it is dropped.
-        """
-        ...
-
-    async def set_aside(self, entry: Entry) -> None:
-        """Must move the entry to those that were set aside.
-
-        Raises:
-            StoreError: It is not certain that it was moved.
+            StoreError: It is not certain that they are dropped.
         """
         ...
 
@@ -80,6 +76,7 @@ class Journal:
         self.full = False
         self._entries: dict[str, Entry] = {}
         self._quarantined: dict[str, Entry] = {}
+        self._unforgotten: set[str] = set()
         self._last_seq = 0
 
     @property
@@ -110,17 +107,18 @@ class Journal:
     async def load(self) -> None:
         """Take up what the file holds from an earlier process.
 
+        What was set aside is given another chance: its cause may have been mended since.
+
         Raises:
             ConfigurationError: Another process has it open.
+            CorruptRecord: An entry cannot be read; none is taken up, and all are kept.
             StoreError: It cannot be read.
         """
         if self.file is None:
             return
-        waiting, aside = await self.file.load()
-        # What was set aside is given another chance: its cause may have been mended since.
-        for entry in sorted((*aside, *waiting), key=lambda entry: entry.seq):
+        for entry in sorted(await self.file.load(), key=lambda entry: entry.seq):
             self._set(entry)
-            self._last_seq = max(self._last_seq, entry.seq)
+            self._last_seq = entry.seq
 
     async def add(self, entry: Entry) -> None:
         """Take an entry in place of the one of its key; when this returns it is as durable as the journal.
@@ -131,7 +129,7 @@ class Journal:
             JournalFull: There is no room; the journal is as it was.
             StoreError: The file failed; the entry is not acknowledged, and waits all the same.
         """
-        old = self._entries.get(entry.key)
+        old = self._entries.get(entry.key) or self._quarantined.get(entry.key)
         grows = entry.size - (0 if old is None else old.size)
         if grows > 0 and self.bytes + grows > self.max_bytes:
             self.full = True
@@ -141,52 +139,78 @@ class Journal:
             )
         self._set(entry)
         if self.file is not None:
-            await self.file.save(entry)
+            self._unforgotten.discard(entry.key)
+            try:
+                await self.file.save(entry)
+            except StoreError as error:
+                # It may reach the primary yet.
+                error.applied = Applied.MAYBE
+                raise
 
     def note(self, entry: Entry) -> None:
         """Replace the entry of its key by one that says more about what was sent, in memory only."""
         self._entries[entry.key] = entry
 
-    async def settle(self, entry: Entry, follower: Entry | None) -> None:
-        """Drop an entry that the primary has, or keep what was written since.
+    async def settle(self, key: str, left_of: Callable[[Entry], Entry | None]) -> None:
+        """Drop an entry that the primary has, and keep what was written since.
+
+        The key counts as waiting until the file has dropped the entry. A later write of it cannot be
+        acknowledged by the primary before that, and be undone after a crash by a replay.
 
         Args:
-            entry: What was replayed.
-            follower: What stands in its place if it was written again meanwhile; None: nothing was.
-
-        Raises:
-            StoreError: The file failed; the entry may be replayed once more, which changes nothing.
+            key: The key of what was replayed.
+            left_of: Told what waits for the key now, returns what of that still has to be written.
         """
-        if follower is None:
-            self._drop(entry.key)
-            if self.file is not None:
-                await self.file.forget(entry.key)
-        else:
-            self._set(follower)
-            if self.file is not None:
-                await self.file.save(follower)
+        if left_of(self._entries[key]) is None:
+            await self._forget(key)
+        # It may have been written again meanwhile.
+        left = left_of(self._entries[key])
+        if left is None:
+            self._drop(key)
+            return
+        self._set(left)
+        if self.file is not None:
+            try:
+                await self.file.save(left)
+            except StoreError as error:
+                # What stands there is the same write, and what it says of its base is enough for a replay.
+                logger.warning("%s: the journal's file does not say yet what it is based on: %s", key, error)
 
-    async def set_aside(self, entry: Entry) -> None:
-        """Move an entry out of the way of the others; its bytes still count.
+    def set_aside(self, entry: Entry) -> None:
+        """Move an entry out of the way of the others until the next start, or the next write of its key.
 
-        Raises:
-            StoreError: The file failed.
+        Its bytes still count, and a file keeps it where it is.
         """
         self._drop(entry.key)
-        self.bytes += entry.size
-        if (earlier := self._quarantined.pop(entry.key, None)) is not None:
-            self.bytes -= earlier.size
         self._quarantined[entry.key] = entry
-        if self.file is not None:
-            await self.file.set_aside(entry)
+        self.bytes += entry.size
 
     async def aclose(self) -> None:
         """Release the file."""
-        if self.file is not None:
+        if self.file is None:
+            return
+        try:
+            if self._unforgotten:
+                await self._forget()
+        finally:
             await self.file.aclose()
 
+    async def _forget(self, *keys: str) -> None:
+        """Have the file drop these keys, with those that it failed to drop earlier."""
+        if self.file is None:
+            return
+        late = [*self._unforgotten]
+        try:
+            await self.file.forget([*keys, *late])
+        except StoreError as error:
+            # No reason to leave the primary alone. Until they are dropped, a start would replay them again.
+            logger.warning("the journal's file keeps what is settled for now: %s", error)
+            self._unforgotten.update(keys)
+        else:
+            self._unforgotten.difference_update(late)
+
     def _set(self, entry: Entry) -> None:
-        old = self._entries.pop(entry.key, None)
+        old = self._entries.pop(entry.key, None) or self._quarantined.pop(entry.key, None)
         # At the end: the order is that of the last writes.
         self._entries[entry.key] = entry
         self.bytes += entry.size - (0 if old is None else old.size)

@@ -242,13 +242,11 @@ class Recovery:
         except StoreError as error:
             if error.temporary:
                 raise
-            await self._set_aside(entry, str(error))
+            self._set_aside(entry, str(error))
         except Exception as error:
             # Such as a value the primary does not take, or a merge that fails: nobody else shall wait for it.
             known = isinstance(error, SessionKitError)
-            await self._set_aside(
-                entry, str(error) if known else f"on_conflict raised {type(error).__name__}"
-            )
+            self._set_aside(entry, str(error) if known else f"on_conflict raised {type(error).__name__}")
         else:
             await self._settle(entry, outcome)
 
@@ -258,8 +256,7 @@ class Recovery:
             self._copies.take(entry.key, outcome.record.value, outcome.record.version, entry.deadline)
         elif not (entry.kind is Kind.TOUCH and outcome.ending == "applied"):
             self._copies.forget(entry.key)
-        now = self._journal.get(entry.key)
-        await self._journal.settle(entry, None if now is None else _follower(now, entry, outcome))
+        await self._journal.settle(entry.key, lambda now: _follower(now, entry, outcome))
 
     def _count(self, entry: Entry, outcome: Outcome) -> None:
         match outcome.ending:
@@ -271,11 +268,11 @@ class Recovery:
                 self.counts.conflicts += 1
                 self.subscribers.tell(ConflictFound(entry.key, kept))
 
-    async def _set_aside(self, entry: Entry, reason: str) -> None:
+    def _set_aside(self, entry: Entry, reason: str) -> None:
         self.counts.quarantined += 1
         self._copies.forget(entry.key)
         self.subscribers.tell(Quarantined(entry.key, reason))
-        await self._journal.set_aside(self._journal.get(entry.key) or entry)
+        self._journal.set_aside(self._journal.get(entry.key) or entry)
 
     def _become_replaying(self) -> None:
         self._become(State.REPLAYING, f"the primary answers; {self._journal.depth} keys wait")
