@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from sessionkit.errors import ConfigurationError
@@ -77,12 +76,7 @@ def open_journal(url: str) -> Journal:
     Raises:
         ConfigurationError: The URL names no file.
     """
-    path = StoreURL.parse(url).path.removeprefix("/")
-    if not path:
-        raise ConfigurationError(
-            f"{StoreURL.parse(url)}: a journal is kept in a file, such as sqlite:///outage.db"
-        )
-    return Journal(file=StoreFile(open_driver(url), Path(f"{path}.lock").absolute()))
+    return Journal(file=StoreFile.of(open_driver(url)))
 
 
 def open_driver(url: str, **options: Any) -> SessionStore:
