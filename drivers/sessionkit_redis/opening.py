@@ -22,18 +22,12 @@ if TYPE_CHECKING:
     from sessionkit.store import StoreURL
 
 _MAX_DIGITS: Final = 9
-_TLS_OPTIONS: Final[Mapping[str, Callable[[str], object]]] = dict.fromkeys(
-    ("ssl_ca_file", "ssl_cert_file", "ssl_key_file", "ssl_key_password", "ssl_check_hostname", "ssl_context"),
-    str,
+_PARAMETERS: Final[Mapping[str, Callable[[str], object]]] = {"timeout": float, "client_name": str, "db": int}
+_OPTIONS: Final = frozenset({"username", "password", "credential_provider"})
+_TLS_OPTIONS: Final = frozenset(
+    {"ssl_ca_file", "ssl_cert_file", "ssl_key_file", "ssl_key_password", "ssl_check_hostname", "ssl_context"}
 )
-_OPTIONS: Final[Mapping[str, Callable[[str], object]]] = {
-    "timeout": float,
-    "client_name": str,
-    "db": int,
-    "username": str,
-    "password": str,
-    "credential_provider": str,
-}
+_SENTINEL_OPTIONS: Final = frozenset({"sentinel_username", "sentinel_password"})
 
 
 def open_driver(url: StoreURL, **options: Any) -> RedisStore:
@@ -56,7 +50,7 @@ def open_driver(url: StoreURL, **options: Any) -> RedisStore:
         ConfigurationError: The URL or an option is wrong.
     """
     if url.scheme == "redis+unix":
-        settings = _settings(url, options)
+        settings = _settings(url, _given(url, options))
         if url.host or not url.path.strip("/"):
             raise ConfigurationError(
                 f"{url}: a Unix socket is given by its path: redis+unix:///run/redis.sock"
@@ -66,7 +60,7 @@ def open_driver(url: StoreURL, **options: Any) -> RedisStore:
         return _open_sentinel(url, options)
     if url.scheme.endswith("+cluster"):
         return _open_cluster(url, options)
-    settings = _settings(url, options, db=_database(url, url.path.strip("/")))
+    settings = _settings(url, _given(url, options, db=_database(url, url.path.strip("/"))))
     if len(url.hosts) > 1:
         raise ConfigurationError(
             f"{url}: this is one server; several are redis+sentinel:// or redis+cluster://"
@@ -81,9 +75,9 @@ def _open_sentinel(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
             f"{url}: name the service that the Sentinels watch, and its database if it is not 0:"
             " redis+sentinel://host:26379/mymaster/0"
         )
-    given = dict(options)
+    given = _given(url, options, db=_database(url, database))
     theirs = {name: given.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-    settings = _settings(url, given, db=_database(url, database))
+    settings = _settings(url, given)
     dial = SentinelDial(
         [Address(host or "localhost", port or DEFAULT_SENTINEL_PORT) for host, port in url.hosts],
         service,
@@ -95,7 +89,7 @@ def _open_sentinel(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
 
 
 def _open_cluster(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
-    settings = _settings(url, options, db=_database(url, url.path.strip("/")))
+    settings = _settings(url, _given(url, options, db=_database(url, url.path.strip("/"))))
     if settings.db:
         raise ConfigurationError(f"{url}: a cluster has database 0 only, not {settings.db}")
     seeds = [Address(host or "localhost", port or DEFAULT_PORT) for host, port in url.hosts]
@@ -107,25 +101,32 @@ def _one_server(address: Address, settings: RedisOptions, url: StoreURL) -> Redi
     return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url))
 
 
-def _settings(url: StoreURL, options: Mapping[str, Any], **in_path: object) -> RedisOptions:
-    tls = url.scheme.startswith("rediss")
-    if not tls and (refused := [name for name in options if name.startswith("ssl_")]):
-        raise ConfigurationError(
-            f"{url}: {min(refused)!r} is for a connection over TLS: {_over_tls(url.scheme)}"
-        )
-    given = url.read_options({**_OPTIONS, **(_TLS_OPTIONS if tls else {})}, options)
+def _given(url: StoreURL, options: Mapping[str, Any], **in_path: object) -> dict[str, Any]:
+    """Return what the URL and the options say together, by the options' names."""
+    base, _, kind = url.scheme.partition("+")
+    tls, sentinel = base == "rediss", kind == "sentinel"
+    over_tls = "a Unix socket has none" if kind == "unix" else f"{url.scheme.replace('redis', 'rediss')}://"
+    for prefix, fits, needed in (
+        ("ssl_", tls, f"a connection over TLS: {over_tls}"),
+        ("sentinel_", sentinel, f"Sentinels: {base}+sentinel://"),
+    ):
+        if not fits and (refused := [name for name in options if name.startswith(prefix)]):
+            raise ConfigurationError(f"{url}: {min(refused)!r} is for {needed}")
+    known = _OPTIONS | (_TLS_OPTIONS if tls else set()) | (_SENTINEL_OPTIONS if sentinel else set())
+    given = url.read_options(_PARAMETERS, options, known)
     in_url = {"username": url.username, "password": url.password, **in_path}
     for name, value in in_url.items():
         # An empty user is that of redis://:password@host, which names none; database 0 is one.
         if value not in (None, "") and given.setdefault(name, value) != value:
             beside = "a parameter" if name in url.query else "an option"
             raise ConfigurationError(f"{url}: {name!r} is given in the URL and as {beside}, and they differ")
-    secured = {name.removeprefix("ssl_"): given.pop(name) for name in list(given) if name.startswith("ssl_")}
-    return RedisOptions(**given, tls=_context(url, **secured) if tls else None)
+    return given
 
 
-def _over_tls(scheme: str) -> str:
-    return "a Unix socket has none" if scheme == "redis+unix" else f"{scheme.replace('redis', 'rediss')}://"
+def _settings(url: StoreURL, given: Mapping[str, Any]) -> RedisOptions:
+    secured = {name.removeprefix("ssl_"): given[name] for name in given if name in _TLS_OPTIONS}
+    others = {name: given[name] for name in given if name not in _TLS_OPTIONS}
+    return RedisOptions(**others, tls=_context(url, **secured) if url.scheme.startswith("rediss") else None)
 
 
 def _context(url: StoreURL, context: ssl.SSLContext | None = None, **options: Any) -> ssl.SSLContext:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sessionkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,18 @@ class StoreURL:
         return f"{self.scheme}://{credentials}{hosts}{self.path}"
 
     def read_options(
-        self, known: Mapping[str, Callable[[str], object]], given: Mapping[str, Any]
+        self,
+        parameters: Mapping[str, Callable[[str], object]],
+        given: Mapping[str, Any],
+        options_only: Collection[str] = (),
     ) -> dict[str, Any]:
         """Merge the URL's parameters with keyword options, and refuse what the driver does not know.
 
         Args:
-            known: Each option's name and how to read it from text.
+            parameters: What may be a parameter or an option: each name, and how to read it from text.
             given: Options passed in code; they are taken as they are, and win over nothing: an option given
                 both ways is an error.
+            options_only: What may be an option and is no parameter, such as a password.
 
         Returns:
             The options given, by name.
@@ -109,28 +114,35 @@ class StoreURL:
             ConfigurationError: A name is unknown, given both ways, secret (``ssl_*``, ``password``) yet in
                 the URL's query, or its text cannot be read.
         """
-        for name in (*self.query, *given):
-            if name in self.query and _is_secret(name):
+        known = {*parameters, *options_only}
+        for name in given:
+            if name not in known:
+                raise self._unknown("option", name, known)
+        options = dict(given)
+        for name, text in self.query.items():
+            if name in options_only or _is_secret(name):
                 raise ConfigurationError(
                     f"{self}: {name!r} is a security setting and is not taken from a URL's parameters;"
                     " pass it as an option or a setting"
                 )
-            if name not in known:
-                takes = sorted(known_name for known_name in known if not _is_secret(known_name))
-                raise ConfigurationError(
-                    f"{self}: unknown parameter {name!r}; known are: {', '.join(takes) or 'none'}"
-                )
-            if name in self.query and name in given:
+            if name not in parameters:
+                raise self._unknown("parameter", name, parameters)
+            if name in given:
                 raise ConfigurationError(f"{self}: {name!r} is given in the URL and as an option")
-        options = dict(given)
-        for name, text in self.query.items():
             try:
-                options[name] = known[name](text)
+                options[name] = parameters[name](text)
             except ValueError:
                 raise ConfigurationError(
                     f"{self}: the parameter {name!r} cannot be read from {text[:40]!r}"
                 ) from None
         return options
+
+    def _unknown(self, kind: str, name: str, known: Collection[str]) -> ConfigurationError:
+        meant = get_close_matches(name, known, n=1)
+        hint = f" (did you mean {meant[0]!r}?)" if meant else ""
+        return ConfigurationError(
+            f"{self}: unknown {kind} {name!r}{hint}; known are: {', '.join(sorted(known)) or 'none'}"
+        )
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:

@@ -296,6 +296,10 @@ async def test_something_else_on_the_port_is_no_redis() -> None:
         ("redis://host?timeout=nan", {}, "timeout is above 0"),
         ("redis://host?client_name=my%20bot", {}, "client_name"),
         ("redis://host?colour=red", {}, "unknown parameter"),
+        ("redis://host", {"pasword": SECRET}, r"unknown option 'pasword' \(did you mean 'password'\?\)"),
+        ("redis+sentinel://h/s", {"sentinel_pasword": SECRET}, "did you mean 'sentinel_password'"),
+        ("redis://host", {"sentinel_password": SECRET}, r"is for Sentinels: redis\+sentinel://"),
+        ("rediss+cluster://h", {"sentinel_username": "a"}, r"is for Sentinels: rediss\+sentinel://"),
         (f"redis://host?password={SECRET}", {}, "security setting"),
     ],
 )

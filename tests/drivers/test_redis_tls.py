@@ -223,7 +223,8 @@ async def test_a_key_with_a_password(
         ({"ssl_key_file": "key.pem"}, "ssl_key_file is given without ssl_cert_file"),
         ({"ssl_cert_file": "missing.pem"}, "cannot be read as PEM of a certificate and its key"),
         ({"ssl_context": ssl.create_default_context(), "ssl_ca_file": "ca.pem"}, "keep one of them"),
-        ({"ssl_verify": False}, "unknown parameter 'ssl_verify'"),
+        ({"ssl_verify": False}, "unknown option 'ssl_verify'"),
+        ({"ssl_cafile": "ca.pem"}, r"unknown option 'ssl_cafile' \(did you mean 'ssl_ca_file'\?\)"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, object], says: str) -> None:

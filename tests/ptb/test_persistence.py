@@ -441,7 +441,7 @@ def test_bad_arguments_are_refused_at_once(store: UnsteadyStore) -> None:
         SessionPersistence(store, prefix="shop:")
     with pytest.raises(ConfigurationError, match="no driver"):
         SessionPersistence("nothing://")
-    with pytest.raises(ConfigurationError, match="unknown parameter 'colour'"):
+    with pytest.raises(ConfigurationError, match="unknown option 'colour'"):
         SessionPersistence("memory://", colour="red")
     with pytest.raises(InvalidKey):
         SessionPersistence("memory://", key_prefix="a*")

@@ -63,14 +63,18 @@ def test_any_text_is_a_url_or_refused(scheme: str, rest: str) -> None:
 
 def test_options_come_from_the_url_and_from_code() -> None:
     url = StoreURL.parse("redis://host?timeout=2.5")
-    assert url.read_options({"timeout": float, "db": int}, {"db": 3}) == {"timeout": 2.5, "db": 3}
+    given = {"db": 3, "password": SECRET}
+    assert url.read_options({"timeout": float, "db": int}, given, {"password"}) == {"timeout": 2.5, **given}
 
 
 @pytest.mark.parametrize(
     ("query", "options", "says"),
     [
-        ("?timeot=1", {}, "unknown parameter 'timeot'; known are: db, timeout"),
-        ("", {"timeot": 1}, "unknown parameter 'timeot'"),
+        ("?colour=1", {}, "unknown parameter 'colour'; known are: db, timeout$"),
+        ("", {"colour": 1}, "unknown option 'colour'; known are: db, login, password, timeout$"),
+        ("?timeot=1", {}, r"unknown parameter 'timeot' \(did you mean 'timeout'\?\); known are: "),
+        ("", {"pasword": SECRET}, r"unknown option 'pasword' \(did you mean 'password'\?\); known are: "),
+        (f"?login={SECRET}", {}, "'login' is a security setting"),
         ("?timeout=soon", {}, "'timeout' cannot be read"),
         ("?timeout=1", {"timeout": 1}, "'timeout' is given in the URL and as an option"),
         (f"?password={SECRET}", {}, "'password' is a security setting"),
@@ -80,5 +84,5 @@ def test_options_come_from_the_url_and_from_code() -> None:
 def test_options_that_cannot_be_are_refused(query: str, options: dict[str, object], says: str) -> None:
     url = StoreURL.parse(f"redis://:{SECRET}@host{query}")
     with pytest.raises(ConfigurationError, match=says) as caught:
-        url.read_options({"timeout": float, "db": int}, options)
+        url.read_options({"timeout": float, "db": int}, options, {"password", "login"})
     assert SECRET not in str(caught.value)
