@@ -6,7 +6,7 @@ import asyncio
 import math
 import ssl
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 import hiredis
 
@@ -34,6 +34,18 @@ _TIMER_SLACK: Final = 0.01
 _NOTHING: Final = object()
 
 
+class Client(NamedTuple):
+    """A connection as its server knows it.
+
+    Attributes:
+        run_id: Of the server, from its start to its end.
+        id: The connection's number, which that server gives only once.
+    """
+
+    run_id: bytes
+    id: int
+
+
 class Connection(asyncio.Protocol):
     """Commands out and replies in, matched in order.
 
@@ -48,6 +60,7 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         usable: Whether it takes calls.
+        client: Who it is to the server, where the server tells.
         watches: Who is told of the server's push messages.
         closed: Done once the connection is gone.
     """
@@ -56,6 +69,7 @@ class Connection(asyncio.Protocol):
         self.where = where
         self._patience = patience
         self.usable = False
+        self.client: Client | None = None
         self.watches = Watches()
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -74,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._timer_at = math.inf
         self._silent_since = 0.0
         self._end: StoreError = StoreUnavailable(f"{where} closed the connection")
+        self._lost_calls = False
 
     def call(self, packed: bytes, replies: int, deadline: float) -> asyncio.Future[list[Reply]]:
         """Send packed commands; the future gives their replies, or ``StoreTimeout`` at the deadline.
@@ -105,8 +120,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def owes(self) -> bool:
-        """Whether the server may still come to a call that its caller has given up."""
-        return any(future.done() for future, _, _ in self._due)
+        """Whether the server may still come to a call that its caller has given up.
+
+        So it may once the connection is lost: what it has received it carries out, unless it is told not to.
+        """
+        return self._lost_calls or any(future.done() for future, _, _ in self._due)
 
     def retire(self) -> None:
         """Take no more calls, and close once those that were made are answered."""
@@ -246,6 +264,7 @@ class Connection(asyncio.Protocol):
     def _lose(self, error: StoreError) -> None:
         self._give_up(error)
         due, self._due = self._due, deque()
+        self._lost_calls = self._lost_calls or bool(due)
         _fail(due, error, Applied.MAYBE)
         if self._timer is not None:
             self._timer.cancel()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from sessionkit.errors import Applied, StoreError, StoreTimeout
-from sessionkit_redis.connection import Connection
+from sessionkit_redis.connection import Client, Connection
 from sessionkit_redis.errors import from_exception, from_login_reply
 from sessionkit_redis.options import NO_LOGIN
 from sessionkit_redis.transport import ErrorReply, pack_one
@@ -16,7 +17,7 @@ from sessionkit_redis.transport import ErrorReply, pack_one
 if TYPE_CHECKING:
     from sessionkit_redis.addresses import Address
     from sessionkit_redis.options import Login, RedisOptions
-    from sessionkit_redis.transport import Command
+    from sessionkit_redis.transport import Command, Reply
 
 logger = logging.getLogger("sessionkit.redis")
 
@@ -27,11 +28,13 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 class Dial(Protocol):
     """Makes a connection to wherever its server is now."""
 
-    async def __call__(self, deadline: float) -> Connection:
+    async def __call__(self, deadline: float, predecessor: Connection | None = None) -> Connection:
         """Must return a connection on which the login is done.
 
         Args:
             deadline: When to give up, by the event loop's clock.
+            predecessor: The connection in whose place it comes. What that still owes must be over, so that
+                nothing of it is done after what is asked next.
 
         Raises:
             StoreUnavailable: The server cannot be reached, or refused; nothing was asked of it yet.
@@ -62,7 +65,7 @@ class DirectDial:
         self._where = where
         self._sentinel = sentinel
 
-    async def __call__(self, deadline: float) -> Connection:
+    async def __call__(self, deadline: float, predecessor: Connection | None = None) -> Connection:
         """See ``Dial``."""
         login = await self._options.login(self._where, deadline)
         try:
@@ -72,6 +75,8 @@ class DirectDial:
             raise self._hinted(from_exception(error, self._where, Applied.NO)) from None
         try:
             await self._greet(connection, login, deadline)
+            if predecessor is not None and predecessor.owes:
+                await _end(predecessor, connection, deadline)
         except StoreError as error:
             connection.close()
             raise self._hinted(error) from None
@@ -123,14 +128,37 @@ class DirectDial:
         needed = len(commands)
         # Unknown before Redis 7.2, and not needed: its refusal is not looked at.
         commands.append(("CLIENT", "SETINFO", "LIB-NAME", "sessionkit"))
+        # For the connection that may come after this one: see `_end`.
+        commands.append(("INFO", "server"))
         # Each is a call of its own, as a server that refuses the first may hang up instead of answering more.
         calls = [connection.call(pack_one(command), 1, deadline) for command in commands]
-        for answer in (await asyncio.gather(*calls, return_exceptions=True))[:needed]:
+        replies: list[Reply] = []
+        for number, answer in enumerate(await asyncio.gather(*calls, return_exceptions=True)):
             if isinstance(answer, BaseException):
                 raise answer
             [reply] = answer
-            if isinstance(reply, ErrorReply):
+            if number < needed and isinstance(reply, ErrorReply):
                 raise from_login_reply(reply, self._where, sentinel=self._sentinel)
+            replies.append(reply)
+        connection.client = _read_client(replies[0], replies[-1])
+
+
+def _read_client(hello: Reply, info: Reply) -> Client | None:
+    number = hello.get(b"id") if isinstance(hello, dict) else None
+    run_id = re.search(rb"^run_id:(\w+)", info, re.MULTILINE) if isinstance(info, bytes) else None
+    return Client(run_id[1], number) if isinstance(number, int) and run_id is not None else None
+
+
+async def _end(predecessor: Connection, connection: Connection, deadline: float) -> None:
+    """Let the server drop what it has received from the predecessor and not come to yet.
+
+    That would be done after what is asked now otherwise, and undo it. Where the server refuses, the answer
+    says at least that it has come back to its connections.
+    """
+    old, new = predecessor.client, connection.client
+    # To another server, or to this one before it started anew, the number was somebody else's.
+    if old is not None and new is not None and old.run_id == new.run_id:
+        await connection.call(pack_one(("CLIENT", "KILL", "ID", old.id)), 1, deadline)
 
 
 def keep_alive(connected: socket.socket) -> None:

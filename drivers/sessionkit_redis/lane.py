@@ -50,6 +50,7 @@ class Lane:
         self._failures = 0
         self._made_at = 0.0
         self._closed = False
+        self._predecessor: Connection | None = None
         self.connection: Connection | None = None
         self.connections_made = 0
 
@@ -86,7 +87,7 @@ class Lane:
     @property
     def owes(self) -> bool:
         """Whether the server may still come to a call on this lane that its caller has given up."""
-        return self.connection is not None and self.connection.owes
+        return any(one is not None and one.owes for one in (self.connection, self._predecessor))
 
     async def settle(self, deadline: float) -> None:
         """Return once the server has come to everything that was sent on this lane before.
@@ -127,7 +128,8 @@ class Lane:
         loop = asyncio.get_running_loop()
         if self.connection is not None and loop.time() - self._made_at > _SETTLED:
             self._failures = 0
-        self.connection = None
+        if self.connection is not None:
+            self._predecessor, self.connection = self.connection, None
         # Full jitter: all the bots that lost one server must not come back to it at once. See "Exponential
         # Backoff And Jitter", AWS Architecture Blog, 2015.
         doublings = min(self._failures, _MOST_DOUBLINGS)
@@ -136,7 +138,7 @@ class Lane:
         self._failures += 1
         if pause:
             await asyncio.sleep(pause)
-        return await self._dial(loop.time() + self._timeout)
+        return await self._dial(loop.time() + self._timeout, self._predecessor)
 
     def _attempted(self, attempt: asyncio.Task[Connection]) -> None:
         self._attempt = None
@@ -155,7 +157,7 @@ class Lane:
                 self._start()
 
     def _made(self, connection: Connection) -> None:
-        self.connection = connection
+        self.connection, self._predecessor = connection, None
         self.connections_made += 1
         self._made_at = asyncio.get_running_loop().time()
         self._live.add(connection)

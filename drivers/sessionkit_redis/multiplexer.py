@@ -6,7 +6,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from sessionkit.errors import StoreTimeout, StoreUnavailable
+from sessionkit.errors import StoreError, StoreUnavailable
 from sessionkit_redis.lane import Lane
 from sessionkit_redis.transport import ErrorReply, Layout, Watched, key_of, pack, pack_one
 
@@ -148,13 +148,14 @@ class Multiplexer:
 class _Lanes:
     """One event loop's lanes, and what keeps them in order.
 
-    A call that its caller gave up may still be on its way in its lane. What is asked of the same key
-    afterwards must not overtake it on the other lane, where it would be acknowledged first and undone then.
-    So a short call follows an abandoned long one in its lane; and a long call, which may be of many keys,
-    waits until the server has come to whatever was abandoned on the lane of the short ones.
+    A call that its caller gave up may still be on its way in its lane, and so may one whose connection was
+    lost, until the lane's next one has told the server. What is asked of the same key afterwards must not
+    overtake it on the other lane, where it would be acknowledged first and undone then. So a short call
+    follows an abandoned long one in its lane; and a long call, which may be of many keys, waits until the
+    server has come to whatever was abandoned on the lane of the short ones.
 
     Attributes:
-        abandoned: Keys of long commands whose callers gave up.
+        abandoned: Keys of long commands whose callers gave up, or were told that the connection is lost.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dial: Dial, where: str, timeout: float) -> None:
@@ -175,7 +176,7 @@ class _Lanes:
         connection = await self.bulk.connected(deadline)
         try:
             return await connection.call(packed, len(commands), deadline)
-        except (asyncio.CancelledError, StoreTimeout):
+        except (asyncio.CancelledError, StoreError):
             self.abandoned.update(map(key_of, commands))
             raise
 

@@ -62,14 +62,14 @@ class SentinelDial:
         self._where = where
         self._guards: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, deadline: float) -> Connection:
+    async def __call__(self, deadline: float, predecessor: Connection | None = None) -> Connection:
         """See ``Dial``; the connection closes when the Sentinels name another primary."""
         refusal: SessionKitError | None = None
         now = asyncio.get_running_loop().time()
         # However many Sentinels are silent, the other half is left to reach the primary.
         for address in await self._primaries(now + (deadline - now) / 2):
             try:
-                connection = await self._dial_primary(address, deadline)
+                connection = await self._dial_primary(address, deadline, predecessor)
             except StoreError as error:
                 refusal = error
                 continue
@@ -87,9 +87,11 @@ class SentinelDial:
                 guard.cancel()
             await asyncio.wait(mine)
 
-    async def _dial_primary(self, address: Address, deadline: float) -> Connection:
+    async def _dial_primary(
+        self, address: Address, deadline: float, predecessor: Connection | None
+    ) -> Connection:
         where = f"{self._where} (primary {address})"
-        connection = await DirectDial(address, self._options, where)(deadline)
+        connection = await DirectDial(address, self._options, where)(deadline, predecessor)
         try:
             match await _ask(connection, ("ROLE",), deadline=deadline):
                 case [b"master", *_]:

@@ -6,15 +6,17 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from itertools import count
 from typing import TYPE_CHECKING, Self, cast
 
 import hiredis
 import pytest
 
-from sessionkit.errors import Applied, CorruptRecord, StoreUnavailable
+from sessionkit.errors import Applied, CorruptRecord, StoreTimeout, StoreUnavailable
 from sessionkit.store import Put, Record, StoreURL
 from sessionkit.testing.servers import RedisServer
+from sessionkit.testing.servers.waiting import wait_for_async
 from sessionkit_redis import open_driver
 from sessionkit_redis.multiplexer import BULK_BYTES, BULK_COMMANDS
 
@@ -71,7 +73,7 @@ class ScriptedServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         commands = hiredis.Reader()
-        with suppress(OSError):
+        with closing(writer), suppress(OSError):
             while data := await reader.read(1 << 16):
                 commands.feed(data)
                 while (command := commands.gets()) is not False:
@@ -99,6 +101,37 @@ class ScriptedSentinel(ScriptedServer):
                 return b">3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n"
             case _:
                 return super().answer(command)
+
+
+class ScriptedPrimary(ScriptedServer):
+    """A server that hangs up on whoever asks for a key.
+
+    Attributes:
+        run_id: What it says of its run, or None to refuse.
+        heard: The commands that it was sent, but for those of the login.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run_id: bytes | None = b"0123456789abcdef"
+        self.heard: list[list[bytes]] = []
+        self._clients = count(7)
+
+    def answer(self, command: list[bytes]) -> bytes:
+        match command:
+            case [b"HELLO", *_]:
+                return b"%%1\r\n$2\r\nid\r\n:%d\r\n" % next(self._clients)
+            case [b"INFO", *_] if self.run_id is not None:
+                return b"$%d\r\n# Server\r\nrun_id:%s\r\n\r\n" % (len(self.run_id) + 19, self.run_id)
+            case [b"INFO", *_]:
+                return b"-NOPERM no\r\n"
+            case [b"CLIENT", b"SETINFO", *_]:
+                return b"+OK\r\n"
+            case _:
+                self.heard.append(command)
+                if command[0] == b"GET":
+                    raise ConnectionResetError
+                return b":1\r\n"
 
 
 class LoneNode(ScriptedServer):
@@ -254,3 +287,66 @@ async def test_a_small_put_that_was_cancelled_overwrites_no_later_large_one(
             receipt = (await later)[0]
             await asyncio.gather(*others)
             assert await store.get("key") == Record(puts[0].value, receipt.version)
+
+
+@pytest.mark.parametrize("size", [10, BULK_BYTES], ids=["short", "long"])
+@pytest.mark.parametrize("later", [10, BULK_BYTES], ids=["a short one", "a long one"])
+async def test_a_put_on_a_lost_connection_overwrites_no_later_one(
+    server_binary: ServerBinary, size: int, later: int
+) -> None:
+    with RedisServer(server_binary) as server:
+        async with open_driver(StoreURL.parse(server.url()), timeout=0.5) as store:
+            await store.put("key", b"before")
+            await store.put("other", bytes(BULK_BYTES))
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                others = [asyncio.create_task(store.get(f"{number}" * 30)) for number in range(2000)]
+                with pytest.raises(StoreTimeout) as caught:
+                    await store.put("key", bytes(size))
+                await asyncio.wait(others)
+                newer = asyncio.create_task(store.put("key", b"newer" * later))
+                await turns()
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            receipt = await newer
+            await wait_for_async(lambda: _connections_beyond(server, 2), 30)
+            assert await store.get("key") == Record(b"newer" * later, receipt.version)
+            assert [other.exception() is not None for other in others] == [True] * len(others)
+        assert caught.value.applied is Applied.MAYBE
+
+
+def _connections_beyond(server: RedisServer, number: int) -> str:
+    """Return those of the store that are more than so many."""
+    clients = [
+        line for line in server.command("CLIENT", "LIST").decode().splitlines() if "sessionkit" in line
+    ]
+    return "" if len(clients) <= number else "\n".join(clients)
+
+
+async def test_a_lost_connection_is_ended_before_anything_else_is_asked() -> None:
+    primary = ScriptedPrimary()
+    async with (
+        primary.listening(),
+        open_driver(StoreURL.parse(f"redis://127.0.0.1:{primary.port}")) as store,
+    ):
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await store.get("key")
+        get = [b"GET", b"key"]
+        kills = [[b"CLIENT", b"KILL", b"ID", number] for number in (b"7", b"8")]
+        assert primary.heard == [get, kills[0], get, kills[1], get]
+
+
+@pytest.mark.parametrize("run_id", [b"another", None], ids=["another server", "a server that does not say"])
+async def test_no_connection_is_ended_on_another_server(run_id: bytes | None) -> None:
+    # The number may be that of anybody's connection there.
+    primary = ScriptedPrimary()
+    async with (
+        primary.listening(),
+        open_driver(StoreURL.parse(f"redis://127.0.0.1:{primary.port}")) as store,
+    ):
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await store.get("key")
+            primary.run_id = run_id
+        assert primary.heard == [[b"GET", b"key"]] * 2
