@@ -130,7 +130,8 @@ class RedisStore(SessionStore):
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
         """See ``SessionStore.put_many``."""
         batch = await check_puts_in_turns(puts, MAX_VALUE_BYTES)
-        return await put_in_pages(cut_puts(batch, _PAGE, _PAGE_BYTES), self._put_page)
+        pages = _cut_at_repeats(cut_puts(batch, _PAGE, _PAGE_BYTES))
+        return await put_in_pages(pages, self._put_page)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """See ``SessionStore.delete_many``."""
@@ -209,6 +210,22 @@ class RedisStore(SessionStore):
             self._server.accept(reply, key)
             raise self._server.corrupt(key)
         return record
+
+
+def _cut_at_repeats(pages: Iterable[Sequence[Put]]) -> Iterator[Sequence[Put]]:
+    """Cut pages further, so that no key stands twice in one.
+
+    What a server refuses of a page, not knowing the script or not having the slot, is sent again after the
+    rest: a put of the same key that was accepted would be overwritten by the one before it.
+    """
+    for page in pages:
+        start, keys = 0, set[str]()
+        for at, put in enumerate(page):
+            if put.key in keys:
+                yield page[start:at]
+                start, keys = at, set()
+            keys.add(put.key)
+        yield page[start:]
 
 
 def _put_arguments(

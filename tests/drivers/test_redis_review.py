@@ -134,6 +134,30 @@ class ScriptedPrimary(ScriptedServer):
                 return b":1\r\n"
 
 
+class LateLearner(ScriptedServer):
+    """A server that does not know the script once, and then has it from somebody else.
+
+    Attributes:
+        done: The keys and values that were put.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[bytes, bytes]] = []
+        self._knows = False
+
+    def answer(self, command: list[bytes]) -> bytes:
+        match command:
+            case [b"EVALSHA", *_] if not self._knows:
+                self._knows = True
+                return b"-NOSCRIPT no\r\n"
+            case [b"EVALSHA" | b"EVAL", _, _, key, _, value, *_]:
+                self.done.append((key, value))
+                return b":1\r\n"
+            case _:
+                return super().answer(command)
+
+
 class LoneNode(ScriptedServer):
     """A cluster of one, which tells of its slots and answers nothing about keys.
 
@@ -207,6 +231,20 @@ async def test_who_gives_up_on_a_node_of_a_cluster_has_the_slots_learned_anew() 
         assert node.asked == 1
         caller.cancel()
         await node.asked_again.wait()
+
+
+async def test_puts_of_one_key_keep_their_order_when_some_must_be_sent_again() -> None:
+    server = LateLearner()
+    async with (
+        server.listening(),
+        open_driver(StoreURL.parse(f"redis://127.0.0.1:{server.port}")) as store,
+    ):
+        puts = [Put("a", b"1"), Put("b", b"1"), Put("a", b"2"), Put("a", b"3"), Put("b", b"2")]
+        await store.put_many(puts)
+    for key in ("a", "b"):
+        values = [put.value for put in puts if put.key == key]
+        assert [value for done, value in server.done if done == key.encode()] == values
+    assert len(server.done) == len(puts)
 
 
 async def test_a_deletion_that_is_refused_in_part_may_have_been_applied(redis_server: RedisServer) -> None:
