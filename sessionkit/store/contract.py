@@ -174,7 +174,9 @@ class SessionStore(Protocol):
             InvalidExpiry: The lease is not above zero.
             ConfigurationError: The wait is negative.
             LockNotAcquired: Another holder kept it for ``wait`` seconds.
-            LeaseLost: Out of the body, which is cancelled: the lock expired or was taken over.
+            LeaseLost: Out of the body, which is cancelled: the lock expired, was taken over, or the store was
+                closed.
+            StoreUnavailable: The store was closed while it waited.
         """
         ...
 

@@ -22,7 +22,7 @@ from sessionkit.errors import (
 from sessionkit.store.checks import check_key, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 logger = logging.getLogger("sessionkit.locks")
 
@@ -83,7 +83,8 @@ class Locks:
     def __init__(self, keeper: LeaseKeeper) -> None:
         self._keeper = keeper
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Turn]] = WeakKeyDictionary()
-        self._held: dict[str, str] = {}
+        self._held: dict[str, _Held] = {}
+        self._takes: set[asyncio.Task[tuple[float, int]]] = set()
         self._releases: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -99,35 +100,46 @@ class Locks:
         token = secrets.token_hex(16)
         async with self._turn(key, give_up):
             if self._closing:
-                raise StoreUnavailable(f"the store of the lock {key!r} is closed", temporary=False)
+                raise _closed(key)
+            # A task of ours, as it must end, and free what it took, when the store is closed.
+            take = loop.create_task(self._take(key, token, lease, give_up))
+            self._takes.add(take)
+            take.add_done_callback(self._takes.discard)
             try:
-                # Counted from before the request leaves: our lease must end no later than the backend's.
-                started, fence = await self._take(key, token, lease, give_up)
-            except BaseException:
-                # It may have been taken all the same, by a request whose answer was lost.
-                self._release(key, token, lease)
-                raise
-            self._held[token] = key
-            try:
+                started, fence = await take
                 async with _limit(key, started + lease) as limit:
+                    if self._closing:
+                        raise _closed(key)
+                    body = self._held[token].body = _Body(limit)
                     renewal = loop.create_task(self._renew(key, token, lease, limit))
                     try:
                         yield Lease(key, fence)
                     finally:
+                        body.over = True
                         renewal.cancel()
             finally:
                 if self._held.pop(token, None) is not None:
                     await asyncio.shield(self._release(key, token, lease).wait())
 
     async def aclose(self) -> None:
-        """Free the locks that are held, try each release that is still due once more, and wait for them."""
+        """Free the locks that are held or being taken, and wait until they are; who holds one is told.
+
+        Each release that is still due is tried once more. Who closes the store while holding a lock of it
+        knows, and is left to end.
+        """
         self._closing = True
-        while self._held:
-            token, key = self._held.popitem()
-            self._release(key, token, lease=0)
         here = asyncio.get_running_loop()
-        while mine := [release for release in self._releases if release.get_loop() is here]:
-            await asyncio.wait(mine)
+        for take in list(self._takes):
+            _call_on(take.get_loop(), take.cancel)
+        while takes := [take for take in self._takes if take.get_loop() is here]:
+            await asyncio.wait(takes)
+        while self._held:
+            token, held = self._held.popitem()
+            if held.body is not None and held.body.task is not asyncio.current_task():
+                _call_on(held.body.loop, held.body.end)
+            self._release(held.key, token, lease=0)
+        while releases := [release for release in self._releases if release.get_loop() is here]:
+            await asyncio.wait(releases)
 
     @asynccontextmanager
     async def _turn(self, key: str, give_up: float | None) -> AsyncIterator[None]:
@@ -152,22 +164,34 @@ class Locks:
                 del turns[key]
 
     async def _take(self, key: str, token: str, lease: float, give_up: float | None) -> tuple[float, int]:
+        """Take the lock, and return when its lease began and its fence."""
         loop = asyncio.get_running_loop()
-        while True:
-            started = loop.time()
-            fence = await self._keeper.take_lease(key, token, lease)
-            if fence is not None:
-                return started, fence
-            left = float("inf") if give_up is None else give_up - loop.time()
-            if left <= 0:
-                raise _not_acquired(key)
-            await self._keeper.wait_for_release(key, left)
+        try:
+            while True:
+                # Counted from before the request leaves: our lease must end no later than the backend's.
+                started = loop.time()
+                fence = await self._keeper.take_lease(key, token, lease)
+                if fence is not None:
+                    self._held[token] = _Held(key)
+                    return started, fence
+                left = float("inf") if give_up is None else give_up - loop.time()
+                if left <= 0:
+                    raise _not_acquired(key)
+                await self._keeper.wait_for_release(key, left)
+        except BaseException as error:
+            # It may have been taken all the same, by a request whose answer was lost.
+            self._release(key, token, lease)
+            if self._closing and isinstance(error, asyncio.CancelledError):
+                raise _closed(key) from None
+            raise
 
     async def _renew(self, key: str, token: str, lease: float, limit: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
         pause = lease / 3
         while True:
             await asyncio.sleep(pause)
+            if self._closing:
+                return
             started = loop.time()
             try:
                 held = await self._keeper.extend_lease(key, token, lease)
@@ -209,6 +233,26 @@ class Locks:
         return tried
 
 
+@dataclass(slots=True)
+class _Held:
+    key: str
+    body: _Body | None = None
+
+
+class _Body:
+    """What runs under a lock, and can be ended when that is lost."""
+
+    def __init__(self, limit: asyncio.Timeout) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.task = asyncio.current_task()
+        self.over = False
+        self._limit = limit
+
+    def end(self) -> None:
+        if not self.over and not self._limit.expired():
+            self._limit.reschedule(self.loop.time())
+
+
 class _Turn:
     __slots__ = ("interested", "lock")
 
@@ -231,11 +275,25 @@ async def _limit(key: str, until: float) -> AsyncIterator[asyncio.Timeout]:
         raise _lost(key)
 
 
+def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Call soon on an event loop, which may be another thread's or have ended.
+
+    Not at once: a task that is cancelled before it begins cannot say what that means.
+    """
+    if loop.is_running():
+        loop.call_soon_threadsafe(callback)
+
+
 def _lost(key: str) -> LeaseLost:
     # What the holder had begun may have been done.
     return LeaseLost(
-        f"the lock {key!r} was lost while it was held: it expired or was taken over", applied=Applied.MAYBE
+        f"the lock {key!r} was lost while it was held: it expired, was taken over, or the store was closed",
+        applied=Applied.MAYBE,
     )
+
+
+def _closed(key: str) -> StoreUnavailable:
+    return StoreUnavailable(f"the store of the lock {key!r} is closed", temporary=False)
 
 
 def _not_acquired(key: str) -> LockNotAcquired:

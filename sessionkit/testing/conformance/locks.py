@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sessionkit.errors import ConfigurationError, InvalidExpiry, LockNotAcquired
+from sessionkit.errors import ConfigurationError, InvalidExpiry, LeaseLost, LockNotAcquired
 from sessionkit.store import Lease, Scope, SessionStore
 from sessionkit.testing.conformance.base import StoreTests
 
@@ -55,6 +55,23 @@ class LockTests(StoreTests):
             await other.aclose()
             async with store.lock(key, wait=0):
                 pass
+
+    async def test_closing_ends_who_holds_a_lock(self, store: SessionStore, key: str) -> None:
+        other = self.open_store()
+        held = asyncio.Event()
+
+        async def hold_for_ever() -> None:
+            async with other.lock(key):
+                held.set()
+                await asyncio.Event().wait()
+
+        holder = asyncio.create_task(hold_for_ever())
+        await held.wait()
+        await other.aclose()
+        async with store.lock(key, wait=0):
+            assert holder.done()
+        with pytest.raises(LeaseLost):
+            await holder
 
     async def test_other_keys_are_other_locks(self, store: SessionStore, prefix: str) -> None:
         async with store.lock(f"{prefix}a", wait=0), store.lock(f"{prefix}b", wait=0):
