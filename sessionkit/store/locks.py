@@ -16,6 +16,7 @@ from sessionkit.errors import (
     ConfigurationError,
     LeaseLost,
     LockNotAcquired,
+    SessionKitError,
     StoreError,
     StoreUnavailable,
 )
@@ -195,7 +196,7 @@ class Locks:
             started = loop.time()
             try:
                 held = await self._keeper.extend_lease(key, token, lease)
-            except StoreError as error:
+            except SessionKitError as error:
                 logger.warning("lock %s not renewed, trying again: %s", key, error, extra={"key": key})
                 pause = lease / 10
                 continue
@@ -217,8 +218,9 @@ class Locks:
             while True:
                 try:
                     await self._keeper.drop_lease(key, token)
-                except StoreError as error:
-                    if not error.temporary or self._closing or loop.time() >= runs_out:
+                except SessionKitError as error:
+                    again = isinstance(error, StoreError) and error.temporary and not self._closing
+                    if not again or loop.time() >= runs_out:
                         logger.warning("lock %s not released: %s", key, error, extra={"key": key})
                         return
                 else:

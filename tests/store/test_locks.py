@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionkit.errors import LeaseLost, SessionKitError, StoreUnavailable
+from sessionkit.errors import CorruptRecord, LeaseLost, SessionKitError, StoreUnavailable
 from sessionkit.store import Locks
 
 if TYPE_CHECKING:
@@ -154,3 +155,18 @@ async def test_a_cancel_stays_one_while_a_lock_is_taken(locks: Locks, keeper: Ke
         await user.task
     await locks.aclose()
     assert keeper.holder == ""
+
+
+async def test_a_lock_whose_record_was_overwritten_is_lost_at_the_end_of_its_lease(
+    locks: Locks, keeper: Keeper
+) -> None:
+    unhandled: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    user = User(locks, lease=0.1)
+    await keeper.taken.wait()
+    keeper.refusal = CorruptRecord("overwritten")
+    with pytest.raises(LeaseLost):
+        await user.task
+    await locks.aclose()
+    gc.collect()
+    assert unhandled == []
