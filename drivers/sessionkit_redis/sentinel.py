@@ -178,7 +178,10 @@ class SentinelDial:
             await asyncio.sleep(random.uniform(*_PAUSE))
 
     async def _wait_for_another(self, news: Connection, address: Address) -> None:
-        """Return once another primary is named: by most Sentinels at first, by this one when it switches.
+        """Return once another primary is named, by this Sentinel when it switches.
+
+        At first they are all asked, and it takes most of them, or that none names this one any more: where
+        they disagree, a new connection would be made to the same primary again.
 
         Raises:
             StoreError: The connection to the Sentinel is lost.
@@ -187,8 +190,8 @@ class SentinelDial:
         # A subscription is confirmed by a push, not by a reply: what is waited for is the PING's.
         await _ask(news, ("SUBSCRIBE", _SWITCH), ("PING",), deadline=_soon())
         # It may have switched before anybody listened.
-        named = (await self._primaries(_soon()))[:1]
-        while named in ([], [address]):
+        named = await self._primaries(_soon())
+        while not named or address in named:
             await switched
             switched = news.watches.add(_SWITCH.encode())
             named = [await self._named_by(news, _soon()) or address]

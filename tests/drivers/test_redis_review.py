@@ -85,10 +85,14 @@ class ScriptedSentinel(ScriptedServer):
 
     Args:
         named: The port of the primary that it names, or None to answer nothing at all.
+
+    Attributes:
+        asked: How often it was asked for the primary.
     """
 
     def __init__(self, named: int | None) -> None:
         super().__init__()
+        self.asked = 0
         self._named = str(named).encode() if named else None
 
     def answer(self, command: list[bytes]) -> bytes:
@@ -96,6 +100,7 @@ class ScriptedSentinel(ScriptedServer):
             return b""
         match command:
             case [b"SENTINEL", *_]:
+                self.asked += 1
                 return b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n" % (len(self._named), self._named)
             case [b"SUBSCRIBE", *_]:
                 return b">3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n"
@@ -207,6 +212,23 @@ async def test_what_a_minority_of_sentinels_names_is_not_written_to(redis_server
                 await store.put(f"{number}", b"lost as soon as the partition heals")
     async with open_driver(StoreURL.parse(redis_server.url())) as old:
         assert [key async for key in old.scan("")] == []
+
+
+async def test_sentinels_that_disagree_leave_the_connection_alone(redis_server: RedisServer) -> None:
+    async with (
+        ScriptedSentinel(unused_port()).listening() as wrong,
+        ScriptedSentinel(redis_server.port).listening() as right,
+        open_driver(
+            StoreURL.parse(f"redis+sentinel://127.0.0.1:{wrong.port},127.0.0.1:{right.port}/mymaster")
+        ) as store,
+        asyncio.timeout(30),
+    ):
+        # To find the primary, and by each of the two that listen for its successor.
+        while min(wrong.asked, right.asked) < 3:
+            await store.put("key", b"")
+        for _ in range(50):
+            await store.put("key", b"")
+    assert (wrong.asked, right.asked) == (3, 3), "it was found once"
 
 
 async def test_a_sentinel_that_is_silent_leaves_time_to_reach_the_primary(redis_server: RedisServer) -> None:
