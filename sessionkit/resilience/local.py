@@ -66,6 +66,8 @@ class LocalView:
         write_id = new_version() if put.write_id is None else put.write_id
         waiting = self.journal.get(put.key)
         if waiting is not None and write_id in waiting.recent:
+            # A write again that this entry stands for; whether the journal's file has it is not known here.
+            await self.journal.add(waiting)
             return Receipt(write_id, Where.JOURNALED)
         self._check(put.key, put.if_version)
         await self._add(
