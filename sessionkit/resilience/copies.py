@@ -30,8 +30,8 @@ class Copy(NamedTuple):
 class LastKnown:
     """Bounded copies, of which those that were not seen for long go first.
 
-    Two generations in place of an exact order: what is seen goes to the young one, and when that holds half
-    of the bytes it becomes the old one, whose copies go. A look-up and a copy are each a step or two of a
+    Two generations in place of an exact order: what is seen goes to the young one, and when half of the bytes
+    do not hold it any more that becomes the old one, whose copies go. A look-up and a copy are each a step or two of a
     dictionary, as every operation of a healthy store pays for them.
 
     Args:
@@ -64,17 +64,19 @@ class LastKnown:
         self.take(key, record.value, version, copied[2] if copied is not None and known else None)
 
     def take(self, key: str, value: bytes, version: Version, until: float | None) -> None:
-        """Take a copy."""
+        """Take a copy, unless it is too large by itself; then there is none of this key."""
         young = self._young
+        size = _OVERHEAD + len(key) + len(value)
         before = young.get(key)
+        grown = self._young_bytes + (size if before is None else len(value) - len(before[0]))
+        if grown > self._half:
+            self.forget(key)
+            if size > self._half:
+                return
+            self._old, self._young = young, {}
+            young, grown = self._young, size
         young[key] = (value, version, until)
-        if before is None:
-            self._young_bytes += _OVERHEAD + len(key) + len(value)
-        else:
-            self._young_bytes += len(value) - len(before[0])
-        if self._young_bytes > self._half:
-            # One that is too large by itself is not kept.
-            self._old, self._young, self._young_bytes = young if len(young) > 1 else {}, {}, 0
+        self._young_bytes = grown
 
     def renew(self, key: str, until: float | None) -> None:
         """Take note of when a record ends now."""
