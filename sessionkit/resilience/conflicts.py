@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from sessionkit.errors import ConfigurationError
@@ -66,9 +68,22 @@ def merge_dicts(codec: Coder) -> Merge:
         merged = {}
         for name in {**other, **ours}:
             was, is_mine, is_theirs = (side.get(name, _ABSENT) for side in (before, ours, other))
-            value = is_mine if is_theirs == was else is_theirs
+            value = is_mine if _same(is_theirs, was) else is_theirs
             if value is not _ABSENT:
                 merged[name] = value
         return codec.encode(merged)
 
     return merge
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether nothing was changed: unlike ``==``, 1 is not True, and what is no number is itself."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (float, complex, Decimal)):
+        return repr(one) == repr(other)
+    if isinstance(one, dict):
+        return _same(list(one.items()), list(other.items()))
+    if isinstance(one, (list, tuple, deque)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
