@@ -91,6 +91,16 @@ class _stop_over(stop_base):  # noqa: N801 - as tenacity names its own
         return not self._budget.take()
 
 
+class _stop_before(stop_base):  # noqa: N801 - as tenacity names its own
+    """Ends the attempts where the next one would begin at a time of the event loop's clock, or later."""
+
+    def __init__(self, ends: float) -> None:
+        self._ends = ends
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return asyncio.get_running_loop().time() + retry_state.upcoming_sleep >= self._ends
+
+
 class Retries:
     """Repeats what has failed once, as far as its policy, its budget and its deadline allow.
 
@@ -126,7 +136,6 @@ class Retries:
             StoreError: The last attempt's error, where there may be no further one.
         """
         ends = asyncio.get_running_loop().time() + self._deadline - elapsed
-        clock = asyncio.get_running_loop().time
         untold: StoreError | None = first
         maybe = first.applied is not Applied.NO
 
@@ -146,11 +155,13 @@ class Retries:
                 raise
 
         def worth_another(error: BaseException) -> bool:
-            return isinstance(error, StoreError) and error.temporary and goes_on(error) and clock() < ends
+            return isinstance(error, StoreError) and error.temporary and goes_on(error)
 
         retrying = AsyncRetrying(
             # The budget is asked last, as it is charged for its answer.
-            stop=stop_any(stop_after_attempt(self._policy.attempts), _stop_over(self.budget)),
+            stop=stop_any(
+                stop_after_attempt(self._policy.attempts), _stop_before(ends), _stop_over(self.budget)
+            ),
             wait=wait_random_exponential(multiplier=self._policy.first_pause, max=self._policy.longest_pause),
             retry=retry_if_exception(worth_another),
             sleep=asyncio.sleep,
