@@ -85,8 +85,9 @@ class OfKnownKeys(ResilientStore):
             return False
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
-        there = await self.get(key) is not None
-        return await super().delete(key, if_version=if_version) and there
+        if if_version is None and await self.get(key) is None:
+            return False
+        return await super().delete(key, if_version=if_version)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         return sum([await self.delete(key) for key in check_keys(keys)])
