@@ -8,7 +8,7 @@ import re
 import socket
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from sessionkit.errors import Applied, StoreError, StoreTimeout
+from sessionkit.errors import Applied, StoreError, StoreTimeout, StoreUnavailable
 from sessionkit_redis.connection import Client, Connection
 from sessionkit_redis.errors import from_exception, from_login_reply
 from sessionkit_redis.options import NO_LOGIN
@@ -139,6 +139,12 @@ class DirectDial:
             [reply] = answer
             if number < needed and isinstance(reply, ErrorReply):
                 raise from_login_reply(reply, self._where, sentinel=self._sentinel)
+            if isinstance(reply, dict) and reply.get(b"mode") == b"sentinel" and not self._sentinel:
+                scheme = "rediss" if options.tls else "redis"
+                raise StoreUnavailable(
+                    f"{self._where} is a Sentinel: its URL is {scheme}+sentinel://host:port/service",
+                    temporary=False,
+                )
             replies.append(reply)
         connection.client = _read_client(replies[0], replies[-1])
 

@@ -18,7 +18,7 @@ from sessionkit.errors import SessionKitError, StoreError, StoreUnavailable
 from sessionkit_redis.addresses import Address
 from sessionkit_redis.dialling import DirectDial
 from sessionkit_redis.errors import from_reply
-from sessionkit_redis.transport import ErrorReply, pack
+from sessionkit_redis.transport import ErrorReply, pack, pack_one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -198,9 +198,16 @@ class SentinelDial:
 
     async def _named_by(self, sentinel: Connection, deadline: float) -> Address | None:
         name: Command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-        match await _ask(sentinel, name, deadline=deadline):
+        [reply] = await sentinel.call(pack_one(name), 1, deadline)
+        match reply:
             case [bytes(host), bytes(port)] if port.isdigit():
                 return Address(host.decode(), int(port))
+            case ErrorReply(text=text) if "unknown command" in text:
+                raise StoreUnavailable(
+                    f"{sentinel.where} is none: the URL of a server is redis:// or rediss://", temporary=False
+                )
+            case ErrorReply():
+                raise from_reply(reply, sentinel.where)
             case _:
                 return None
 

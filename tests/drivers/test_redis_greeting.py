@@ -178,3 +178,20 @@ async def test_what_is_no_login_is_the_credential_providers_fault(given: tuple[s
     ours = await told("redis://127.0.0.1:1", credential_provider=Provider(given))
     assert "its credential_provider failed" in str(ours)
     assert not ours.temporary
+
+
+@pytest.mark.parametrize("database", ["", "/1"])
+async def test_a_sentinel_is_no_server(server_binary: ServerBinary, database: str) -> None:
+    with RedisServer(server_binary, sentinel=True) as sentinel:
+        for kind in ("", "+cluster"):
+            error = await told(f"redis{kind}://127.0.0.1:{sentinel.port}{'' if kind else database}")
+            assert "is a Sentinel: its URL is redis+sentinel://host:port/service" in str(error)
+            assert not error.temporary
+
+
+async def test_a_server_is_no_sentinel(redis_server: RedisServer) -> None:
+    where = f"127.0.0.1:{redis_server.port}"
+    error = await told(f"redis+sentinel://{where}/mymaster")
+    assert f"the Sentinel {where} of redis+sentinel://{where}/mymaster is none" in str(error)
+    assert "redis:// or rediss://" in str(error)
+    assert not error.temporary
