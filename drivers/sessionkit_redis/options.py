@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sessionkit.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
 
     from redis.credentials import CredentialProvider
 
@@ -25,6 +27,14 @@ class Login(NamedTuple):
 
 
 NO_LOGIN: Final = Login()
+
+_KINDS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "db": ((int,), "a whole number"),
+    "username": ((str, NoneType), "text"),
+    "password": ((str, NoneType), "text"),
+    "timeout": ((int, float), "a number of seconds"),
+    "client_name": ((str,), "text"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +60,10 @@ class RedisOptions:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        for name, (kinds, wanted) in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise ConfigurationError(f"redis: {name} is {wanted}, not of type {type(value).__name__}")
         if not self.timeout > 0:
             raise ConfigurationError(f"redis: timeout is above 0 seconds, not {self.timeout!r}")
         if self.db < 0:
