@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 DEFAULT_URL: Final = "sqlite:///sessionkit.db"
 """The embedded default: a file in the working directory."""
 
+_ALIKE: Final = 0.85
+
 _DRIVER_OPTIONS: Final = (
     "timeout",
     "ssl_ca_file",
@@ -112,7 +114,8 @@ class Settings(BaseSettings):
 
         Raises:
             ConfigurationError: ``REDIS_URL`` is no Redis URL, or ``REDIS_PASSWORD`` or ``REDIS_DB`` is set
-                and nothing that says for which server.
+                and nothing that says for which server, or a variable is named almost as one of these that is
+                needed and not set.
         """
         options = self._options()
         if self.url is not None:
@@ -125,7 +128,10 @@ class Settings(BaseSettings):
             url = self.redis_url.get_secret_value()
             if not url.lower().startswith(("redis:", "rediss:", "redis+", "rediss+")):
                 raise ConfigurationError("REDIS_URL is no Redis URL; for another store set SESSIONKIT_URL")
+            if self.redis_db is None:
+                _refuse_misspelt("REDIS_DB")
             return Target(url, options, "REDIS_URL")
+        _refuse_misspelt("REDIS_URL", "REDIS_URI", "REDIS_DSN")
         if self.redis_password is not None or self.redis_db is not None:
             raise ConfigurationError(
                 "REDIS_PASSWORD or REDIS_DB is set, but neither REDIS_URL nor SESSIONKIT_URL:"
@@ -146,13 +152,33 @@ class Settings(BaseSettings):
 def _check_names(known: Set[str]) -> None:
     """Refuse a misspelt variable: passed over, it would send the sessions to another store."""
     try:
-        named = {*os.environ, *dotenv_values(".env")}
+        named = _variables()
     except UnicodeDecodeError:
         return  # reading the settings will say so
     for name in sorted(named):
-        meant = get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+        meant = get_close_matches(name.upper(), known, n=1, cutoff=_ALIKE)
         if meant and name.upper() not in known:
             raise ConfigurationError(f"{name} is no setting; did you mean {meant[0]}?")
+
+
+def _refuse_misspelt(wanted: str, *alike: str) -> None:
+    """Refuse what is probably meant to be a variable that is not set.
+
+    Unlike ours, such a name may be another program's: one in use, or a numbered one, is let be.
+    """
+    for name, value in sorted(_variables().items()):
+        upper = name.upper()
+        if not value or upper == wanted or not upper.startswith("REDIS") or upper[-1].isdigit():
+            continue
+        if upper in alike or get_close_matches(upper, [wanted], cutoff=_ALIKE):
+            raise ConfigurationError(
+                f"{name} is no setting; did you mean {wanted}? If it is not meant for this bot,"
+                " name the store by SESSIONKIT_URL"
+            )
+
+
+def _variables() -> Mapping[str, str | None]:
+    return {**dotenv_values(".env"), **os.environ}
 
 
 def _variable(location: str) -> str:

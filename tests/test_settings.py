@@ -147,6 +147,62 @@ def test_a_misspelt_setting_is_refused(
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("where", ["environment", "file"])
+@pytest.mark.parametrize(
+    ("name", "others", "meant"),
+    [
+        ("REDIS_URI", {}, "REDIS_URL"),
+        ("REDIS_DSN", {}, "REDIS_URL"),
+        ("REDIS_ULR", {}, "REDIS_URL"),
+        ("redis_uri", {"REDIS_PASSWORD": SECRET}, "REDIS_URL"),
+        ("REDIS_DBS", {"REDIS_URL": "redis://host"}, "REDIS_DB"),
+        ("REDISDB", {"REDIS_URL": "redis://host", "REDIS_DB": ""}, "REDIS_DB"),
+    ],
+)
+def test_a_misspelt_redis_variable_is_refused_where_it_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    others: dict[str, str],
+    meant: str,
+    where: str,
+) -> None:
+    if where == "file":
+        (tmp_path / ".env").write_text(f"{name}={SECRET}\n")
+    else:
+        monkeypatch.setenv(name, SECRET)
+    for other, value in others.items():
+        monkeypatch.setenv(other, value)
+    with pytest.raises(ConfigurationError, match=rf"^{name} is no setting; did you mean {meant}\?") as caught:
+        Settings.load().target()
+    assert SECRET not in str(caught.value)
+    monkeypatch.setenv("SESSIONKIT_URL", "memory://")
+    assert Settings.load().target().url == "memory://"
+
+
+@pytest.mark.parametrize("redis_url", [None, "redis://host"])
+def test_redis_variables_of_others_are_let_be(monkeypatch: pytest.MonkeyPatch, redis_url: str | None) -> None:
+    for word in (
+        "HOST",
+        "PORT",
+        "USER",
+        "USERNAME",
+        "PASS",
+        "PASSWD",
+        "TLS_URL",
+        "URL2",
+        "DB1",
+        "DB_HOST",
+        "SSL",
+    ):
+        monkeypatch.setenv(f"REDIS_{word}", "theirs")
+    monkeypatch.setenv("QUEUE_REDIS_URL", "theirs")
+    if redis_url is not None:
+        monkeypatch.setenv("REDIS_URL", redis_url)
+        monkeypatch.setenv("REDIS_URI", "theirs")
+    assert Settings.load().target().url == (redis_url or DEFAULT_URL)
+
+
 def test_names_of_others_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONKIT_REDIS_SERVICE_HOST", "10.0.0.1")  # as Kubernetes names a service's host
     monkeypatch.setenv("sessionkit_url", "memory://")
