@@ -53,7 +53,7 @@ class Settings(BaseSettings):
 
     Attributes:
         url: ``SESSIONKIT_URL``: any store's URL.
-        redis_url: ``REDIS_URL``: a ``redis://`` URL, used if ``SESSIONKIT_URL`` is not set.
+        redis_url: ``REDIS_URL``: a Redis URL of any kind, used if ``SESSIONKIT_URL`` is not set.
         redis_password: ``REDIS_PASSWORD``: for ``REDIS_URL``, so that the URL need not hold it.
         redis_db: ``REDIS_DB``: the database number for ``REDIS_URL``.
         prefix: ``SESSIONKIT_PREFIX``: what every key starts with.

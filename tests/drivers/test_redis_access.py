@@ -64,6 +64,21 @@ async def test_a_socket_that_is_not_there_is_unavailable(tmp_path: Path) -> None
     assert caught.value.temporary
 
 
+def test_the_docs_list_every_parameter_and_every_option() -> None:
+    section = DOCS.read_text("utf-8").partition("### `redis://`")[2].partition("\n#### ")[0]
+    listed = {}
+    for title in ("parameter", "option"):
+        rows = section.partition(f"\n| {title} |")[2].partition("\n\n")[0].splitlines()[2:]
+        listed[title] = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    with pytest.raises(ConfigurationError) as caught:
+        open_driver("rediss+sentinel://host/service?colour=red")
+    assert set(str(caught.value).partition("known are: ")[2].split(", ")) == listed["parameter"]
+    with pytest.raises(ConfigurationError) as caught:
+        open_driver("rediss+sentinel://host/service", colour="red")
+    known = set(str(caught.value).partition("known are: ")[2].split(", "))
+    assert known - listed["parameter"] == listed["option"]
+
+
 @pytest.mark.parametrize("url", ["redis+unix://host/path", "redis+unix://", "redis+unix:///"])
 def test_a_socket_is_given_by_its_path(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"given by its path: redis\+unix:///run/redis\.sock"):

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import (
@@ -237,6 +238,29 @@ def test_security_is_no_parameter_of_a_url() -> None:
         open_driver("rediss://host?ssl_check_hostname=false")
     with pytest.raises(ConfigurationError, match="'ssl_ca_file' is for a connection over TLS: rediss://"):
         open_driver("redis://host", ssl_ca_file="ca.pem")
+
+
+async def test_the_example_of_the_docs_opens(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
+    [source] = re.findall(r"^```python\n(.*?)^```$", docs, re.MULTILINE | re.DOTALL)
+    for file, real in (
+        ("ca.pem", certificates.ca_file),
+        ("client.pem", certificates.client.cert_file),
+        ("client.key", certificates.client.key_file),
+    ):
+        assert f"/etc/bot/{file}" in source
+        source = source.replace(f"/etc/bot/{file}", real)
+    monkeypatch.chdir(tmp_path)
+    for name in ("BOT_REDIS_PASSWORD", "BOT_SENTINEL_PASSWORD"):
+        monkeypatch.setenv(name, "hunter2")
+    names: dict[str, Any] = {}
+    exec(compile(source, "configuration.md", "exec"), names)
+    assert (
+        repr(names["store"]) == "RedisStore('rediss+sentinel://s1.example,s2.example,s3.example/mymaster/0')"
+    )
+    await names["store"].aclose()
 
 
 async def test_a_cluster_over_mutual_tls(tls_binary: ServerBinary, certificates: Certificates) -> None:
