@@ -91,14 +91,17 @@ class DirectDial:
 
     def _hinted(self, error: StoreError) -> StoreError:
         """Say what else may be wrong where a server hangs up on the first words, or over TLS falls silent."""
-        if isinstance(error, StoreTimeout) and self._options.tls:
+        silent = isinstance(error, StoreTimeout)
+        hung_up = error.temporary and error.applied is not Applied.NO and not silent
+        if silent and self._options.tls:
             hint = ": is this its TLS port?"
-        elif not error.temporary or error.applied is Applied.NO or isinstance(error, StoreTimeout):
-            return error
-        elif self._options.tls:
+        elif hung_up and self._options.tls:
             hint = ": does it want a certificate of the client (ssl_cert_file)?"
+        elif hung_up and not self.address.path:
+            scheme = self._where.partition("://")[0].rpartition(" ")[2]
+            hint = f": does it want TLS ({scheme.replace('redis', 'rediss')}://)?"
         else:
-            hint = ": does it want TLS (rediss://)?"
+            return error
         return type(error)(f"{error}{hint}", applied=Applied.NO)
 
     def _new_connection(self) -> Connection:

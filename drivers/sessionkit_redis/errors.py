@@ -5,6 +5,8 @@ Neither a reply's text nor an exception's is passed on: both may quote a key's v
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -114,13 +116,10 @@ _EXCEPTIONS: Final = (
         "closed the connection",
     ),
     _Meaning((ssl.SSLError,), StoreUnavailable, False, _NO_TLS),
-    _Meaning(
-        (OSError,),
-        StoreUnavailable,
-        True,
-        "cannot be reached: is the server running, and is its address right?",
-    ),
 )
+
+# OpenSSL's codes for a chain that ends at no authority that is trusted.
+_UNKNOWN_ISSUER: Final = frozenset({2, 18, 19, 20, 21})
 
 
 def from_exception(error: Exception, where: str, applied: Applied) -> StoreError:
@@ -133,18 +132,31 @@ def from_exception(error: Exception, where: str, applied: Applied) -> StoreError
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         # OpenSSL's words, e.g. "certificate has expired": about the certificate, and nothing of ours.
+        hint = "; a private CA is named by ssl_ca_file" if error.verify_code in _UNKNOWN_ISSUER else ""
         return StoreUnavailable(
-            f"{where} showed a certificate that is not accepted: {error.verify_message};"
-            " a private CA is named by ssl_ca_file",
+            f"{where} showed a certificate that is not accepted: {error.verify_message}{hint}",
             temporary=False,
             applied=applied,
         )
     for meaning in _EXCEPTIONS:
         if isinstance(error, meaning.kinds):
             return meaning.error(f"{where} {meaning.text}", temporary=meaning.temporary, applied=applied)
+    if isinstance(error, OSError):
+        return StoreUnavailable(
+            f"{where} cannot be reached{_reason(error)}: is the server running, and is its address right?",
+            applied=applied,
+        )
     return StoreUnavailable(
         f"{where} failed in an unforeseen way ({type(error).__name__})", temporary=False, applied=applied
     )
+
+
+def _reason(error: OSError) -> str:
+    if error.errno is None:
+        return ""  # several addresses, each with its own
+    # asyncio puts an address in strerror's place; the codes of a failed look-up are not the system's.
+    text = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno)
+    return f" ({text})"
 
 
 def copy_for(error: StoreError, applied: Applied) -> StoreError:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -124,7 +125,8 @@ SECRET = "hunter2"
 async def test_a_server_that_is_not_there_is_unavailable_and_nothing_was_applied() -> None:
     async with open_driver(StoreURL.parse(f"redis://:{SECRET}@127.0.0.1:1/0")) as store:
         with pytest.raises(
-            StoreUnavailable, match=r"redis://\*\*\*@127.0.0.1:1/0 cannot be reached"
+            StoreUnavailable,
+            match=r"redis://\*\*\*@127.0.0.1:1/0 cannot be reached \(Connection refused\): is",
         ) as caught:
             await store.put("key", b"value")
     assert caught.value.temporary is True
@@ -342,7 +344,7 @@ def test_a_repr_shows_no_password() -> None:
         (TimeoutError(SECRET), StoreTimeout, True),
         (ConnectionRefusedError(111, SECRET), StoreUnavailable, True),
         (ConnectionResetError(104, SECRET), StoreUnavailable, True),
-        (socket.gaierror(-2, SECRET), StoreUnavailable, True),
+        (socket.gaierror(-2, "Name or service not known"), StoreUnavailable, True),
         (ssl.SSLEOFError(8, SECRET), StoreUnavailable, True),
         (ssl.SSLError(1, SECRET), StoreUnavailable, False),
         (UnicodeError(SECRET), StoreUnavailable, False),
@@ -359,6 +361,22 @@ def test_every_error_of_the_network_becomes_one_of_ours(
         assert ours.temporary is temporary
         assert "redis://host" in str(ours)
         assert_nothing_secret(ours)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('::1', 1)"),
+            " (Connection refused)",
+        ),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), " (Name or service not known)"),
+        (OSError("Multiple exceptions: [Errno 111] …, [Errno 101] …"), ""),
+    ],
+)
+def test_why_a_server_cannot_be_reached_is_said_in_the_systems_words(error: OSError, reason: str) -> None:
+    ours = from_exception(error, "redis://host", Applied.NO)
+    assert str(ours).startswith(f"redis://host cannot be reached{reason}: is the server running")
 
 
 @pytest.mark.parametrize(

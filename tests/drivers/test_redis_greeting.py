@@ -18,6 +18,7 @@ from sessionkit.testing.servers import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from sessionkit.testing.servers import ServerBinary
 
@@ -103,6 +104,16 @@ async def test_a_server_that_hangs_up_after_it_refused_the_login_is_heard() -> N
         error = await told(url, password="hunter2")
     assert "refused the login" in str(error)
     assert not error.temporary
+
+
+async def test_a_socket_that_hangs_up_wants_no_tls(tmp_path: Path) -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_unix_server(hang_up, tmp_path / "redis.sock"):
+        error = await told(f"redis+unix://{tmp_path}/redis.sock")
+    assert str(error).endswith("closed the connection")
 
 
 async def test_a_server_that_hangs_up_without_a_word_may_want_tls() -> None:

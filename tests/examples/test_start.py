@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     [
         (
             {"SESSIONKIT_URL": "redis://ada:hunter2@127.0.0.1:1/0"},
-            "redis://***@127.0.0.1:1/0 cannot be reached: is the server running",
+            "redis://***@127.0.0.1:1/0 cannot be reached (Connection refused): is the server running",
         ),
         (
             {"REDIS_URL": "redis://127.0.0.1:1", "REDIS_PASSWORD": "hunter2", "REDIS_DB": "3"},
