@@ -30,9 +30,9 @@ class Copy(NamedTuple):
 class LastKnown:
     """Bounded copies, of which those that were not seen for long go first.
 
-    Two generations in place of an exact order: what is seen goes to the young one, and when half of the bytes
-    do not hold it any more that becomes the old one, whose copies go. A look-up and a copy are each a step or two of a
-    dictionary, as every operation of a healthy store pays for them.
+    Two generations in place of an exact order: what is seen goes to the young one, and when half of the
+    bytes do not hold it any more that becomes the old one, whose copies go. A look-up and a copy are each a
+    step or two of a dictionary, as every operation of a healthy store pays for them.
 
     Args:
         max_bytes: The most that keys and values may take, with 400 bytes for each copy.
