@@ -89,7 +89,7 @@ class Journal:
         """The entries set aside, by key."""
         return self._quarantined
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._entries
 
     def __iter__(self) -> Iterator[Entry]:

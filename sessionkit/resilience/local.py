@@ -69,6 +69,9 @@ class LocalView:
             # A write again that this entry stands for; whether the journal's file has it is not known here.
             await self.journal.add(waiting)
             return Receipt(write_id, Where.JOURNALED)
+        if waiting is not None:
+            # Should this one have arrived, what waits replaces it, also where it is refused here.
+            self.journal.note(waiting.also_sent(sent))
         self._check(put.key, put.if_version)
         await self._add(
             put.key,

@@ -54,22 +54,39 @@ class Rescue:
         self._raises = raises
         self.failures = 0
 
-    async def _again(self, error: StoreError, started: float, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _again(
+        self, error: StoreError, started: float, attempt: Callable[[], Awaitable[T]], key: str | None = None
+    ) -> T:
         """Return what a later attempt gives.
 
         Args:
             error: How the first one failed.
             started: When it began, by ``time.monotonic``.
             attempt: Makes another one.
+            key: Of a write, the record's; once another write of it waits, this one must not pass that by.
 
         Raises:
             StoreError: The last attempt's error.
         """
         if not error.temporary:
             raise error  # such as a lost compare-and-set, which is no failure of the primary
-        result = await self._retries.repeat(error, monotonic() - started, attempt, self._goes_on)
+
+        async def in_turn() -> T:
+            if key in self._local.journal:
+                raise StoreUnavailable("an earlier write of the record waits for the store")
+            return await attempt()
+
+        def goes_on(failure: StoreError) -> bool:
+            return key not in self._local.journal and self._goes_on(failure)
+
+        result = await self._retries.repeat(error, monotonic() - started, in_turn, goes_on)
         self.failures = 0
         return result
+
+    def _open(self, failure: StoreError, key: str) -> None:
+        """Have the primary left alone, unless the failure is that another write of the key waits for it."""
+        if key not in self._local.journal:
+            self._recovery.open(str(failure))
 
     def _hides(self, failure: StoreError) -> bool:
         """Return whether the failure is to be hidden: it is temporary, and an outage is nobody's business."""
@@ -138,11 +155,12 @@ class Rescue:
                 lambda: self._primary.put(
                     key, value, expires_in=expires_in, if_version=if_version, write_id=write_id
                 ),
+                key,
             )
         except StoreError as failure:
             if not self._hides(failure):
                 raise
-            self._recovery.open(str(failure))
+            self._open(failure, put.key)
             return await self.put(put, sent=failure.applied is not Applied.NO)
 
     async def put(self, put: Put, *, sent: bool = False) -> Receipt:
@@ -161,12 +179,12 @@ class Rescue:
         """Delete again, or in the journal."""
         try:
             deleted = await self._again(
-                error, started, lambda: self._primary.delete(key, if_version=if_version)
+                error, started, lambda: self._primary.delete(key, if_version=if_version), key
             )
         except StoreError as failure:
             if not self._hides(failure):
                 raise
-            self._recovery.open(str(failure))
+            self._open(failure, key)
             return await self.delete(key, if_version, sent=failure.applied is not Applied.NO)
         # What an attempt that was thought lost has deleted is not there for the next one.
         return deleted or error.applied is not Applied.NO
@@ -195,11 +213,12 @@ class Rescue:
                 error,
                 started,
                 lambda: self._primary.touch(key, expires_in=expires_in, if_version=if_version),
+                key,
             )
         except StoreError as failure:
             if not self._hides(failure) or self._local.version(key) is None:
                 raise
-            self._recovery.open(str(failure))
+            self._open(failure, key)
             return await self.touch(key, expires_in, if_version)
 
     async def touch(self, key: str, expires_in: float | None, if_version: Version | None) -> bool:

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
 from sessionkit.errors import (
+    Applied,
     BatchFailed,
     CircuitOpen,
     ConfigurationError,
@@ -18,6 +19,7 @@ from sessionkit.errors import (
     SessionKitError,
     StoreError,
     StoreUnavailable,
+    VersionConflict,
 )
 from sessionkit.resilience.conflicts import check_policy
 from sessionkit.resilience.copies import LastKnown
@@ -30,6 +32,7 @@ from sessionkit.resilience.rescue import Rescue
 from sessionkit.resilience.retrying import Retries, RetryPolicy
 from sessionkit.resilience.states import State
 from sessionkit.store import (
+    ABSENT,
     Absent,
     Capabilities,
     Clock,
@@ -219,6 +222,7 @@ class ResilientStore(SessionStore):
         except StoreError as error:
             return await self._put_after(error, started, Put(key, value, expires_in, if_version, version))
         self._wrote(key, value, expires_in, version)
+        self._check_current(key, if_version, version)
         return receipt
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
@@ -474,15 +478,32 @@ class ResilientStore(SessionStore):
             # It was on its way when another write of this key was journaled.
             self.journal.note(waiting.also_sent([version]))
 
+    def _check_current(self, key: str, if_version: Version | Absent | None, version: Version) -> None:
+        """Refuse a write on a condition if another write was acknowledged while it was on its way.
+
+        Raises:
+            VersionConflict: One was, and will replace this one, which is on the primary until then.
+        """
+        waiting = None if if_version is None else self.journal.get(key)
+        if waiting is not None and waiting.kind is not Kind.TOUCH and waiting.write_id != version:
+            conflict = VersionConflict(
+                key, current=ABSENT if waiting.kind is Kind.DELETE else waiting.write_id
+            )
+            conflict.applied = Applied.MAYBE
+            raise conflict
+
     async def _put(self, put: Put) -> Receipt:
         key, value, expires_in, if_version, write_id = put
         return await self.put(key, value, expires_in=expires_in, if_version=if_version, write_id=write_id)
 
+    async def _written(self, put: Put, receipt: Receipt) -> Receipt:
+        self._wrote(put.key, put.value, put.expires_in, receipt.version)
+        self._check_current(put.key, put.if_version, receipt.version)
+        return receipt
+
     async def _put_after(self, error: StoreError, started: float, put: Put) -> Receipt:
         receipt = await self._rescue.put_after(error, started, put)
-        if receipt.where is Where.PRIMARY:
-            self._wrote(put.key, put.value, put.expires_in, receipt.version)
-        return receipt
+        return await self._written(put, receipt) if receipt.where is Where.PRIMARY else receipt
 
     async def _finish(
         self, batch: Sequence[Put], results: Sequence[Receipt | SessionKitError], started: float
@@ -497,8 +518,7 @@ class ResilientStore(SessionStore):
         for at, (put, result) in enumerate(zip(batch, results, strict=True)):
             assert put.write_id is not None
             if isinstance(result, Receipt):
-                self._wrote(put.key, put.value, put.expires_in, result.version)
-                ends.append(result)
+                ends.append(await _result(self._written(put, result)))
             elif not isinstance(result, StoreError) or not result.temporary:
                 ends.append(result)
             elif written.get(put.key, -1) > at:
