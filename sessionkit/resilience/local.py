@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from sessionkit.resilience.entries import Entry, Kind
 from sessionkit.store import ABSENT, RING_SIZE, Absent, Put, Receipt, Record, Version, Where, new_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sessionkit.resilience.copies import Copy, LastKnown
     from sessionkit.resilience.entries import Base
@@ -33,6 +34,21 @@ class LocalView:
         self._copies = copies
         self._clock = clock
         self._keep_bases = keep_bases
+        self._on_their_way: dict[str, list[Version]] = {}
+
+    @contextmanager
+    def on_its_way(self, key: str, write_id: Version) -> Iterator[None]:
+        """Take note that a write may reach the primary while the body runs: what waits then replaces it."""
+        ids = self._on_their_way.setdefault(key, [])
+        ids.append(write_id)
+        if (waiting := self.journal.get(key)) is not None:
+            self.journal.note(waiting.also_sent([write_id]))
+        try:
+            yield
+        finally:
+            ids.remove(write_id)
+            if not ids:
+                del self._on_their_way[key]
 
     def get(self, key: str) -> Record | None:
         """Return the record as it is here, marked stale; None where it was deleted or has expired here.
@@ -155,6 +171,7 @@ class LocalView:
             entry = replace(entry, base=base, base_value=base_value)
         else:
             entry = replace(entry, base=waiting.base, base_value=waiting.base_value).also_sent(waiting.sent)
+        entry = entry.also_sent(self._on_their_way.get(key, ()))
         await self.journal.add(replace(entry, seq=self.journal.next_seq()))
 
     def _copied(self, key: str, *, renewed: bool = False) -> Copy | None:

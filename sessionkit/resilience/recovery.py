@@ -12,11 +12,13 @@ from sessionkit.resilience.entries import Kind
 from sessionkit.resilience.states import ConflictFound, Quarantined, State, StateChanged, Subscribers
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sessionkit.resilience.copies import LastKnown
     from sessionkit.resilience.entries import Entry
     from sessionkit.resilience.journal import Journal
     from sessionkit.resilience.replaying import Outcome, Replayer
-    from sessionkit.store import SessionStore
+    from sessionkit.store import SessionStore, Version
 
 _PAGE: Final = 32
 """Entries that are replayed at once; live operations wait no longer than for these."""
@@ -238,7 +240,7 @@ class Recovery:
         # Whoever writes this key while its entry is on the way must know that it may arrive.
         self._journal.note(entry.also_sent([entry.write_id]))
         try:
-            outcome = await self._replayer.replay(entry)
+            outcome = await self._replayer.replay(entry, lambda: self._sent(key))
         except StoreError as error:
             if error.temporary:
                 raise
@@ -249,6 +251,11 @@ class Recovery:
             self._set_aside(entry, str(error) if known else f"on_conflict raised {type(error).__name__}")
         else:
             await self._settle(entry, outcome)
+
+    def _sent(self, key: str) -> Collection[Version]:
+        # What was on its way when the replay began may have been acknowledged since.
+        entry = self._journal.get(key)
+        return () if entry is None else entry.sent
 
     async def _settle(self, entry: Entry, outcome: Outcome) -> None:
         self._count(entry, outcome)

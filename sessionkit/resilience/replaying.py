@@ -11,6 +11,8 @@ from sessionkit.resilience.entries import Kind
 from sessionkit.store import ABSENT, Absent, Record, Version, new_version
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from sessionkit.resilience.conflicts import Policy
     from sessionkit.resilience.entries import Base, Entry
     from sessionkit.store import Clock, SessionStore
@@ -50,8 +52,12 @@ class Replayer:
         self._policy = policy
         self._clock = clock
 
-    async def replay(self, entry: Entry) -> Outcome:
+    async def replay(self, entry: Entry, sent: Callable[[], Collection[Version]]) -> Outcome:
         """Write one entry, if the primary still is where the write was based.
+
+        Args:
+            entry: The entry.
+            sent: Returns the ids of our own writes of the key that may have arrived by the time of the call.
 
         Raises:
             SessionKitError: The primary failed or refused; the entry may be replayed again.
@@ -59,13 +65,13 @@ class Replayer:
         if entry.expired(self._clock()):
             return await self._end(entry)
         if entry.kind is Kind.TOUCH:
-            return await self._touch(entry)
+            return await self._touch(entry, sent)
         expected = ABSENT if entry.base is None else entry.base
         for _ in range(_ROUNDS):
             try:
                 return await self._write(entry, expected)
             except VersionConflict as conflict:
-                if conflict.current not in entry.sent or conflict.current == expected:
+                if conflict.current not in sent() or conflict.current == expected:
                     return await self._resolve(entry, conflict.current)
                 # An earlier write of ours that was thought lost arrived after all.
                 expected = conflict.current
@@ -97,13 +103,13 @@ class Replayer:
         else:
             await self._primary.delete(entry.key, if_version=expected)
 
-    async def _touch(self, entry: Entry) -> Outcome:
+    async def _touch(self, entry: Entry, sent: Callable[[], Collection[Version]]) -> Outcome:
         """Renew what the renewal was of; if somebody wrote since, that has an expiry of its own."""
         assert not isinstance(entry.base, Absent)
         try:
             there = await self._primary.touch(entry.key, expires_in=self._left(entry), if_version=entry.base)
         except VersionConflict as conflict:
-            if conflict.current not in entry.sent or isinstance(conflict.current, Absent):
+            if conflict.current not in sent() or isinstance(conflict.current, Absent):
                 return Outcome("superseded", conflict.current)
             there = await self._primary.touch(
                 entry.key, expires_in=self._left(entry), if_version=conflict.current

@@ -149,14 +149,15 @@ class Rescue:
         key, value, expires_in, if_version, write_id = put
         assert write_id is not None
         try:
-            return await self._again(
-                error,
-                started,
-                lambda: self._primary.put(
-                    key, value, expires_in=expires_in, if_version=if_version, write_id=write_id
-                ),
-                key,
-            )
+            with self._local.on_its_way(key, write_id):
+                return await self._again(
+                    error,
+                    started,
+                    lambda: self._primary.put(
+                        key, value, expires_in=expires_in, if_version=if_version, write_id=write_id
+                    ),
+                    key,
+                )
         except StoreError as failure:
             if not self._hides(failure):
                 raise

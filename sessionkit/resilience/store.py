@@ -502,8 +502,14 @@ class ResilientStore(SessionStore):
         return receipt
 
     async def _put_after(self, error: StoreError, started: float, put: Put) -> Receipt:
+        known = self._copies.get(put.key)
         receipt = await self._rescue.put_after(error, started, put)
-        return await self._written(put, receipt) if receipt.where is Where.PRIMARY else receipt
+        if receipt.where is Where.PRIMARY:
+            # It may have arrived long ago; then what was seen since is newer.
+            if self._copies.get(put.key) == known:
+                self._wrote(put.key, put.value, put.expires_in, receipt.version)
+            self._check_current(put.key, put.if_version, receipt.version)
+        return receipt
 
     async def _finish(
         self, batch: Sequence[Put], results: Sequence[Receipt | SessionKitError], started: float

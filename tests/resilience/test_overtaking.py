@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessionkit.errors import Applied, BatchFailed, VersionConflict
-from sessionkit.resilience import CircuitBreaker, RetryPolicy, State
+from sessionkit.resilience import CircuitBreaker, RetryPolicy, State, StateChanged
 from sessionkit.store import Put, Receipt, Where
 from tests.resilience.world import World, in_virtual_time, world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from sessionkit.resilience import Event
 
 
 @asynccontextmanager
@@ -136,4 +138,46 @@ async def test_a_slow_write_whose_answer_is_lost_and_that_is_refused_is_replaced
         arrived = await here.primary.get("key")
         assert arrived is not None
         assert arrived.value == b"slow"
+        await left_with(here, journaled)
+
+
+@in_virtual_time
+async def test_a_write_that_arrived_and_is_tried_again_is_replaced_by_what_was_journaled_meanwhile() -> None:
+    async with open_circuit(
+        retry=RetryPolicy(attempts=3, first_pause=3000, longest_pause=3000), deadline=1e6
+    ) as here:
+        await here.store.put("key", b"base")
+        here.link.lose_replies(1)
+        retrying = asyncio.create_task(here.store.put("key", b"arrived"))
+        await asyncio.sleep(0)
+        here.link.refuse()
+        journaled = await here.store.put("key", b"journaled")
+        await left_with(here, journaled)
+        assert not retrying.done(), "it does not know yet that it arrived"
+        assert (await retrying).where is Where.PRIMARY
+        await left_with(here, journaled)
+        here.link.refuse()
+        known = await here.store.get("key")
+        assert known is not None
+        assert known.version == journaled.version
+
+
+@in_virtual_time
+async def test_a_slow_write_that_arrives_during_the_replay_is_no_conflict() -> None:
+    breaker = CircuitBreaker(failures=1, first_pause=0.1, longest_pause=0.1)
+    async with world(breaker=breaker, retry=RetryPolicy(attempts=1)) as here:
+        await here.store.put("key", b"base")
+        async with slow(here):
+            writing = asyncio.create_task(here.store.put("key", b"slow"))
+        journaled = await here.store.put("key", b"journaled")
+        await asyncio.sleep(4)
+
+        def hold_up_the_replay(event: Event) -> None:
+            if isinstance(event, StateChanged) and event.new is State.REPLAYING:
+                here.link.latency(2)
+
+        here.store.subscribe(hold_up_the_replay)
+        here.link.heal()
+        assert (await writing).where is Where.PRIMARY
+        assert here.store.state is State.REPLAYING
         await left_with(here, journaled)
