@@ -16,6 +16,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     _add_stores(commands.add_parser("stores", help="the drivers beside cachetools, aiosqlite and redis-py"))
     _add_redis(commands.add_parser("redis", help="the Redis driver beside a ceiling, redis-py and its peers"))
+    _add_resilience(commands.add_parser("resilience", help="the resilient store, healthy and in outages"))
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -42,6 +43,12 @@ def _add_redis(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw them")
     parser.set_defaults(run=_run_redis, parser=parser)
+
+
+def _add_resilience(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="a look at everything that says nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
+    parser.set_defaults(run=_run_resilience)
 
 
 def _run_stores(arguments: argparse.Namespace) -> None:
@@ -77,6 +84,12 @@ def _run_redis(arguments: argparse.Namespace) -> None:
         json=arguments.json,
         svg=arguments.svg,
     )
+
+
+def _run_resilience(arguments: argparse.Namespace) -> None:
+    from benchmarks.resilience import QUICK, Plan, measure_resilience
+
+    measure_resilience(QUICK if arguments.quick else Plan(), arguments.json)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

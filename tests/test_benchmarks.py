@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from sessionkit.testing.servers import find_servers
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -124,3 +126,18 @@ async def test_a_value_of_another_key_is_counted(load: ModuleType) -> None:
 
     seen = await load.run_load(get, callers=load.KEYS, seconds=0, stored=stored)
     assert (seen.done, seen.mismatches) == (load.KEYS, 1)
+
+
+def test_the_resilient_store_is_measured_in_every_state(tmp_path: Path) -> None:
+    if not find_servers():
+        pytest.skip("no Redis or Valkey server on this machine")
+    file = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks", "resilience", "--quick", f"--json={file}"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = {figure["what"]: figure for figure in json.loads(file.read_text(encoding="utf-8"))}
+    assert all(figure["value"] == figure["value"] for figure in figures.values()), "none is not a number"
+    assert figures["replay: keys written"]["met"] is True
+    assert figures["replay: conflicts"]["met"] is True
+    for words in ("healthy redis put", "circuit open, journal in file, lock", "black hole"):
+        assert any(words in what for what in figures), words

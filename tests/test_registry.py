@@ -70,7 +70,11 @@ async def test_an_outage_is_hidden_unless_told_otherwise(
 
 @pytest.mark.parametrize(
     ("journal", "says"),
-    [("memory://", "cannot keep a journal"), ("outage.db", "looks like sqlite"), ("sqlite://", "names no file")],
+    [
+        ("memory://", "cannot keep a journal"),
+        ("outage.db", "looks like sqlite"),
+        ("sqlite://", "names no file"),
+    ],
 )
 def test_a_journal_is_a_file(journal: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
