@@ -32,22 +32,11 @@ class Server:
         self.call = transport.call
         self.where = where
 
-    async def execute(self, *command: bytes | str | int) -> Reply:
-        """Return the reply to one command; its second word, if any, is taken for the key.
-
-        Raises:
-            SessionKitError: The server refused it, or cannot be asked.
-        """
-        [reply] = await self.call((command,))
-        if isinstance(reply, ErrorReply):
-            raise self.refused(reply, str(command[1]) if len(command) > 1 else None)
-        return reply
-
     async def run(self, script: Script, key: str, arguments: tuple[bytes | str | int, ...]) -> Reply:
         """Return the reply to one run of a script.
 
         Raises:
-            SessionKitError: As ``execute``.
+            SessionKitError: The server refused it, or cannot be asked.
         """
         command = script.by_name(key, arguments)
         deadline = self._transport.deadline()

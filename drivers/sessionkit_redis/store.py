@@ -104,7 +104,7 @@ class RedisStore(SessionStore):
         check_key(key)
         check_version(if_version)
         if if_version is None:
-            return await self._server.execute("DEL", key) == 1
+            return await self._delete_page((key,)) == 1
         return self._happened(key, await self._server.run(DELETE_AT, key, (if_version,)))
 
     async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
