@@ -1,4 +1,4 @@
-"""``python -m benchmarks resilience``: what the resilient store costs, while all is well and while it is not."""
+"""``python -m benchmarks resilience``: what the resilient store costs when all is well, and when not."""
 
 from __future__ import annotations
 
