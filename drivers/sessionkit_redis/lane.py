@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import Applied, Backpressure, StoreError, StoreTimeout, StoreUnavailable
-from sessionkit_redis.connection import MAX_CALLS, Connection
+from sessionkit_redis.connection import MAX_CALLS, MAX_UNSENT_BYTES, Connection
 from sessionkit_redis.errors import copy_for
 from sessionkit_redis.transport import pack_one
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Iterator, Set
 
     from sessionkit_redis.dialling import Dial
 
@@ -49,6 +50,7 @@ class Lane:
         self._live: set[Connection] = set()
         self._failures = 0
         self._made_at = 0.0
+        self._held_bytes = 0
         self._closed = False
         self._predecessor: Connection | None = None
         self.connection: Connection | None = None
@@ -83,6 +85,21 @@ class Lane:
             raise StoreTimeout(f"{self._where} cannot be reached in time") from None
         finally:
             self._waiters.pop(waiter, None)
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count bytes that cannot be sent yet, while they wait for what happens in the body.
+
+        Raises:
+            Backpressure: Too many wait already.
+        """
+        if self._held_bytes > MAX_UNSENT_BYTES:
+            raise Backpressure(f"{self._where}: too much is waiting for a connection")
+        self._held_bytes += size
+        try:
+            yield
+        finally:
+            self._held_bytes -= size
 
     @property
     def owes(self) -> bool:

@@ -130,7 +130,8 @@ class Multiplexer:
     async def _call_once_connected(
         self, lane: Lane, packed: bytes, count: int, deadline: float
     ) -> list[Reply]:
-        connection = await lane.connected(deadline)
+        with lane.holding(len(packed)):
+            connection = await lane.connected(deadline)
         return await connection.call(packed, count, deadline)
 
     def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> _Lanes:
@@ -171,9 +172,10 @@ class _Lanes:
         return not self.abandoned.isdisjoint(map(key_of, commands))
 
     async def call_bulk(self, commands: Sequence[Command], packed: bytes, deadline: float) -> list[Reply]:
-        if self.short.owes:
-            await self.short.settle(deadline)
-        connection = await self.bulk.connected(deadline)
+        with self.bulk.holding(len(packed)):
+            if self.short.owes:
+                await self.short.settle(deadline)
+            connection = await self.bulk.connected(deadline)
         try:
             return await connection.call(packed, len(commands), deadline)
         except (asyncio.CancelledError, StoreError):

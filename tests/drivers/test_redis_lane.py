@@ -15,6 +15,7 @@ from sessionkit_redis import lane as lane_module
 from sessionkit_redis.addresses import Address
 from sessionkit_redis.dialling import DirectDial
 from sessionkit_redis.lane import Lane
+from sessionkit_redis.multiplexer import BULK_BYTES, Multiplexer
 from sessionkit_redis.options import RedisOptions
 from sessionkit_redis.transport import pack
 
@@ -378,3 +379,23 @@ async def test_a_pause_is_made(lane: Lane, server: Greeter, monkeypatch: pytest.
     await lane.connected(later())
     refused(first)
     assert slept == [0.05]
+
+
+@pytest.mark.parametrize("size", [10, BULK_BYTES], ids=["short", "long"])
+async def test_too_many_bytes_that_wait_for_a_connection_are_refused(
+    server: Greeter, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(lane_module, "MAX_UNSENT_BYTES", size)
+    where = f"redis://127.0.0.1:{server.port}"
+    transport = Multiplexer(DirectDial(Address("127.0.0.1", server.port), RedisOptions(), where), where, 30.0)
+    calls = [asyncio.ensure_future(transport.call([("SET", "key", bytes(size))])) for _ in range(3)]
+    await server.arrivals(1)
+    assert [call.done() for call in calls] == [False, True, True]
+    for refused_one in calls[1:]:
+        error = refused_one.exception()
+        assert isinstance(error, Backpressure)
+        assert error.applied is Applied.NO
+    server.greet()
+    assert await calls[0] == [b"OK"]
+    assert await transport.call([("SET", "key", bytes(size))]) == [b"OK"], "they do not wait any more"
+    await transport.aclose()
