@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import closing, suppress
+import socket
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
@@ -399,3 +400,26 @@ async def test_too_many_bytes_that_wait_for_a_connection_are_refused(
     assert await calls[0] == [b"OK"]
     assert await transport.call([("SET", "key", bytes(size))]) == [b"OK"], "they do not wait any more"
     await transport.aclose()
+
+
+async def test_a_silent_address_of_a_host_name_does_not_hide_one_that_answers(
+    server: Greeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    server.greet()
+    # Its queue is full, so that a further connection is neither made nor refused.
+    with socket.create_server(("127.0.0.2", server.port), backlog=0) as silent, ExitStack() as fillers:
+        for _ in range(4):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+
+        async def resolve(*_: object, **__: object) -> object:
+            kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+            return [(*kind, (host, server.port)) for host in ("127.0.0.2", "127.0.0.1")]
+
+        monkeypatch.setattr(loop, "getaddrinfo", resolve)
+        dial = DirectDial(Address("redis.example", server.port), RedisOptions(), "redis://redis.example")
+        connection = await dial(later(10.0))
+        connection.close()
+        await connection.closed
