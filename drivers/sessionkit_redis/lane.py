@@ -159,18 +159,21 @@ class Lane:
 
     def _attempted(self, attempt: asyncio.Task[Connection]) -> None:
         self._attempt = None
-        if attempt.cancelled():
-            self._tell_all(self._is_closed())
-        elif (error := attempt.exception()) is None:
+        if not attempt.cancelled() and attempt.exception() is None:
             self._made(attempt.result())
-        else:
+        elif self._closed:
+            self._tell_all(self._is_closed())
+        elif attempt.cancelled():
+            # By nobody here: such as by a credential provider that gives up in that way.
+            self._tell_all(StoreUnavailable(f"{self._where} cannot be reached: the attempt was cancelled"))
+        elif (error := attempt.exception()) is not None:
             # Whoever waits is told; the exception itself stays out of the log record, which may be kept.
             logger.info("attempt %d to connect failed: %s", self._failures, str(error))
             # Who came while it was under way may have come after what it met was over.
             late = {waiter for waiter, came_late in self._waiters.items() if came_late and not waiter.done()}
             self._tell_all(error, but=late)
             self._waiters.update(dict.fromkeys(late, False))
-            if late and not self._closed:
+            if late:
                 self._start()
 
     def _made(self, connection: Connection) -> None:

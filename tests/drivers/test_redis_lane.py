@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
 import pytest
+from redis.credentials import CredentialProvider
 
 from sessionkit.errors import Applied, Backpressure, StoreTimeout, StoreUnavailable
 from sessionkit_redis import lane as lane_module
@@ -246,6 +247,37 @@ async def test_closing_while_connecting_tells_who_waits(lane: Lane, server: Gree
     assert server.accepted == 1
 
 
+class FailingDial:
+    """A ``Dial`` that fails once it is told to."""
+
+    def __init__(self) -> None:
+        self.fails = asyncio.Event()
+
+    async def __call__(self, deadline: float, predecessor: Connection | None = None) -> Connection:
+        await self.fails.wait()
+        raise StoreUnavailable("not there")
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_closing_around_the_turn_in_which_an_attempt_fails_tells_all(turns: int) -> None:
+    dial = FailingDial()
+    lane = Lane(dial, "redis://host", 30.0)
+    waiters = []
+    for _ in range(2):  # the second one comes late
+        waiters.append(start(lane.connected(later())))
+        await asyncio.sleep(0)
+    dial.fails.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await lane.aclose()
+    await asyncio.wait(waiters, timeout=10)
+    for waiter in waiters:
+        refused(waiter)
+
+
 async def test_closing_in_the_turn_in_which_the_connection_is_made_leaves_none(
     lane: Lane, server: Greeter
 ) -> None:
@@ -423,3 +455,19 @@ async def test_a_silent_address_of_a_host_name_does_not_hide_one_that_answers(
         connection = await dial(later(10.0))
         connection.close()
         await connection.closed
+
+
+async def test_a_credential_provider_that_cancels_does_not_pass_for_a_closed_store(server: Greeter) -> None:
+    class Cancelling(CredentialProvider):
+        def get_credentials(self) -> tuple[str]:
+            raise NotImplementedError
+
+        async def get_credentials_async(self) -> tuple[str]:
+            raise asyncio.CancelledError
+
+    options = RedisOptions(credential_provider=Cancelling())
+    lane = Lane(DirectDial(Address("127.0.0.1", server.port), options, "redis://host"), "redis://host", 30.0)
+    with pytest.raises(StoreUnavailable, match="cannot be reached") as caught:
+        await lane.connected(later())
+    assert caught.value.temporary is True
+    await lane.aclose()
