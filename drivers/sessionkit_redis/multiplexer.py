@@ -139,8 +139,9 @@ class Multiplexer:
             raise StoreUnavailable(f"the store at {self.where} is closed", temporary=False)
         lanes = self._lanes.get(loop)
         if lanes is None:
-            for ended in [other for other in self._lanes if other.is_closed()]:
-                del self._lanes[ended]
+            # Other threads do the same for their loops.
+            for ended in [other for other in list(self._lanes) if other.is_closed()]:
+                self._lanes.pop(ended, None)
             lanes = self._lanes[loop] = _Lanes(loop, self._dial, self.where, self._timeout / 2)
         self._last = lanes
         return lanes

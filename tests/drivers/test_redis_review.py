@@ -18,7 +18,10 @@ from sessionkit.store import Put, Record, StoreURL
 from sessionkit.testing.servers import RedisServer
 from sessionkit.testing.servers.waiting import wait_for_async
 from sessionkit_redis import open_driver
-from sessionkit_redis.multiplexer import BULK_BYTES, BULK_COMMANDS
+from sessionkit_redis.addresses import Address
+from sessionkit_redis.dialling import DirectDial
+from sessionkit_redis.multiplexer import BULK_BYTES, BULK_COMMANDS, Multiplexer
+from sessionkit_redis.options import RedisOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -267,6 +270,25 @@ async def test_puts_of_one_key_keep_their_order_when_some_must_be_sent_again() -
         values = [put.value for put in puts if put.key == key]
         assert [value for done, value in server.done if done == key.encode()] == values
     assert len(server.done) == len(puts)
+
+
+async def test_an_ended_event_loop_may_be_forgotten_by_two_threads_at_once(redis_server: RedisServer) -> None:
+    class Ending(asyncio.SelectorEventLoop):
+        def is_closed(self) -> bool:
+            ended = super().is_closed()
+            if ended:
+                transport._lanes.pop(self, None)  # another thread comes first
+            return ended
+
+    address = Address("127.0.0.1", redis_server.port)
+    transport = Multiplexer(DirectDial(address, RedisOptions(), "redis://host"), "redis://host", 5.0)
+    loops = [Ending(), Ending()]
+    for loop in loops:
+        transport._lanes_of(loop)
+    for loop in loops:
+        loop.close()
+    assert await transport.call([("PING",)]) == [b"PONG"]
+    await transport.aclose()
 
 
 async def test_a_deletion_that_is_refused_in_part_may_have_been_applied(redis_server: RedisServer) -> None:
