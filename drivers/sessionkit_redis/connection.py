@@ -160,8 +160,9 @@ class Connection(asyncio.Protocol):
                 if not future.done():
                     future.set_result(replies)
                 self._replies = replies = []
-        except (hiredis.HiredisError, IndexError):
-            # Unreadable, or nobody asked for it: whose the next one is can no longer be told.
+        except (hiredis.HiredisError, IndexError, TypeError):
+            # Unreadable, nobody asked for it, or a map with keys of a kind that Python has none of: whose the
+            # next one is can no longer be told.
             self._lose(self._unasked(replies[-1] if replies and not due else None))
         if not self.usable:
             self._close_if_idle()

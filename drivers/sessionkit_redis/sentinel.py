@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import SessionKitError, StoreError, StoreUnavailable
-from sessionkit_redis.addresses import Address
+from sessionkit_redis.addresses import MAX_PORT, Address, read_number
 from sessionkit_redis.dialling import DirectDial
 from sessionkit_redis.errors import from_reply
 from sessionkit_redis.transport import ErrorReply, pack, pack_one
@@ -200,8 +200,9 @@ class SentinelDial:
         name: Command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
         [reply] = await sentinel.call(pack_one(name), 1, deadline)
         match reply:
-            case [bytes(host), bytes(port)] if port.isdigit():
-                return Address(host.decode(), int(port))
+            case [bytes(host), bytes(digits)] if host.isascii() and digits.isascii():
+                port = read_number(digits.decode(), MAX_PORT)
+                return None if port is None else Address(host.decode(), port)
             case ErrorReply(text=text) if "unknown command" in text:
                 raise StoreUnavailable(
                     f"{sentinel.where} is none: the URL of a server is redis:// or rediss://", temporary=False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from sessionkit_redis.addresses import Address
+from sessionkit_redis.addresses import MAX_PORT, Address, read_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,10 +89,11 @@ def read_redirection(reply: ErrorReply, asked: Address) -> Redirection | None:
         asked: Whose it is.
     """
     match reply.text.split():
-        case ["MOVED" | "ASK" as code, slot, place] if slot.isdecimal() and int(slot) < SLOTS:
-            host, _, port = place.rpartition(":")
-            if port.isdecimal():
-                return Redirection(int(slot), Address(host or asked.host, int(port)), code == "MOVED")
+        case ["MOVED" | "ASK" as code, number, place]:
+            host, _, digits = place.rpartition(":")
+            slot, port = read_number(number, SLOTS - 1), read_number(digits, MAX_PORT)
+            if slot is not None and port is not None:
+                return Redirection(slot, Address(host or asked.host, port), code == "MOVED")
         case _:
             pass
     return None
@@ -127,8 +128,10 @@ class Claim(NamedTuple):
         """How many slots it serves."""
         total = 0
         for part in self.slots:
-            first, _, last = part.partition("-")
-            total += int(last or first) - int(first) + 1
+            start, _, end = part.partition("-")
+            first, last = read_number(start, SLOTS - 1), read_number(end or start, SLOTS - 1)
+            if first is not None and last is not None:
+                total += last - first + 1
         return total
 
 

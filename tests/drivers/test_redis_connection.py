@@ -242,6 +242,7 @@ GARBAGE = {
     "a length that is no number": b"$x\r\n",
     "a push that is broken": b">1\r\n!?",
     "a number that is none": b":seven\r\n",
+    "a map with an array for a key": b"%1\r\n*1\r\n:1\r\n:2\r\n",
 }
 
 

@@ -234,6 +234,26 @@ async def test_sentinels_that_disagree_leave_the_connection_alone(redis_server: 
     assert (wrong.asked, right.asked) == (3, 3), "it was found once"
 
 
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [(b"\xff\xfe", b"6379"), (b"127.0.0.1", b"9" * 5000), (b"127.0.0.1", b"65536")],
+    ids=["a host that is no text", "a port without end", "a port too large"],
+)
+async def test_what_a_sentinel_names_that_is_no_address_is_none(host: bytes, port: bytes) -> None:
+    class Hostile(ScriptedSentinel):
+        def answer(self, command: list[bytes]) -> bytes:
+            if command[0] == b"SENTINEL":
+                return b"*2\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (len(host), host, len(port), port)
+            return super().answer(command)
+
+    async with (
+        Hostile(1).listening() as sentinel,
+        open_driver(StoreURL.parse(f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster")) as store,
+    ):
+        with pytest.raises(StoreUnavailable, match="know no service"):
+            await store.get("key")
+
+
 async def test_a_sentinel_that_is_silent_leaves_time_to_reach_the_primary(redis_server: RedisServer) -> None:
     # Its silence may not take up all of an attempt, which is shorter here than a Sentinel is waited for.
     async with (
