@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import logging
 import os
+import random
 import sys
 from pathlib import Path
 
-from sessionkit.errors import StoreError
+from sessionkit.errors import StoreError, StoreUnavailable
 from sessionkit.registry import open_driver
 from sessionkit.resilience import (
     CircuitBreaker,
+    ConflictFound,
     Entry,
+    Event,
     Journal,
     Kind,
+    Quarantined,
     ResilientStore,
     RetryPolicy,
+    State,
+    StateChanged,
     StoreFile,
 )
-from sessionkit.store import Put, Where, new_version
+from sessionkit.store import ABSENT, Absent, Put, Version, Where, new_version
 
 NOBODY = "redis://127.0.0.1:1"
 """Where no server listens."""
@@ -144,7 +152,72 @@ def make_room(file: str, how: str) -> None:
         Path(file).with_name("ballast").unlink()
 
 
-COMMANDS = {each.__name__: each for each in (hold, add, show, fill)}
+async def write(file: str, url: str, life: str, prefix: str) -> None:
+    """Write until killed, and say what is tried, what is acknowledged, what is read, and what happens."""
+    store = open_store(url, file)
+    store.subscribe(tell)
+    chance = random.Random(f"write/{life}")
+    numbers = itertools.count(int(life) * 1_000_000)
+
+    async def count(key: str) -> None:
+        """Write by compare-and-set on what is there."""
+        version: Version | Absent = ABSENT
+        with contextlib.suppress(StoreUnavailable):
+            record = await store.get(key)
+            say("read", key, "none" if record is None else record.value.decode())
+            version = ABSENT if record is None else record.version
+        number = next(numbers)
+        say("put?", key, number)
+        await store.put(key, b"%d" % number, if_version=version)
+        say("put", key, number)
+
+    async def put(key: str) -> None:
+        number = next(numbers)
+        say("put?", key, number)
+        await store.put(key, b"%d" % number)
+        say("put", key, number)
+
+    async def delete(key: str) -> None:
+        number = next(numbers)
+        say("delete?", key, number)
+        await store.delete(key)
+        say("delete", key, number)
+
+    async def writer(task: int) -> None:
+        for _ in range(1_000_000):
+            step, key = chance.choice([(count, "count"), (put, "put"), (put, "gone"), (delete, "gone")])
+            with contextlib.suppress(StoreError):
+                await step(f"{prefix}:{key}:{task}:{chance.randrange(8)}")
+            # What is answered from memory waits for nothing; the others want their turn.
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(writer(task) for task in range(12)))
+
+
+async def replay(file: str, url: str) -> None:
+    """Replay what earlier lives have left."""
+    store = open_store(url, file)
+    healthy = asyncio.Event()
+    store.subscribe(tell)
+    store.subscribe(lambda _event: healthy.set() if store.state is State.HEALTHY else None)
+    with contextlib.suppress(StoreUnavailable):
+        await store.get("none")
+    await healthy.wait()
+    await store.aclose()
+    say("replayed", store.counts.replayed)
+
+
+def tell(event: Event) -> None:
+    match event:
+        case StateChanged(new=new):
+            say("state", new.value)
+        case ConflictFound(key=key):
+            say("conflict", key)
+        case Quarantined(key=key):
+            say("quarantined", key)
+
+
+COMMANDS = {each.__name__: each for each in (hold, add, show, fill, write, replay)}
 
 if __name__ == "__main__":
     # Outages are what the tests are about; what else is said there fails them.
