@@ -56,27 +56,16 @@ class LastKnown:
         """Take note of a record that was read; when it ends is known if it was written or renewed here."""
         version = record.version
         copied = self._young.get(key)
-        if copied is not None and copied[1] == version:
-            return
-        if copied is None:
-            copied = self._old.get(key)
-        known = copied is not None and copied[1] == version
-        self.take(key, record.value, version, copied[2] if copied is not None and known else None)
+        if copied is None or copied[1] != version:
+            self._take_read(key, record.value, version)
 
     def take(self, key: str, value: bytes, version: Version, until: float | None) -> None:
         """Take a copy, unless it is too large by itself; then there is none of this key."""
-        young = self._young
-        size = _OVERHEAD + len(key) + len(value)
-        before = young.get(key)
-        grown = self._young_bytes + (size if before is None else len(value) - len(before[0]))
-        if grown > self._half:
-            self.forget(key)
-            if size > self._half:
-                return
-            self._old, self._young = young, {}
-            young, grown = self._young, size
-        young[key] = (value, version, until)
-        self._young_bytes = grown
+        before = self._young.get(key)
+        if before is not None and len(before[0]) == len(value):
+            self._young[key] = (value, version, until)
+        else:
+            self._take_other(key, value, version, until)
 
     def renew(self, key: str, until: float | None) -> None:
         """Take note of when a record ends now."""
@@ -89,3 +78,21 @@ class LastKnown:
         if gone is not None:
             self._young_bytes -= _OVERHEAD + len(key) + len(gone[0])
         self._old.pop(key, None)
+
+    def _take_read(self, key: str, value: bytes, version: Version) -> None:
+        old = self._old.get(key)
+        self.take(key, value, version, old[2] if old is not None and old[1] == version else None)
+
+    def _take_other(self, key: str, value: bytes, version: Version, until: float | None) -> None:
+        """Take a copy of another size than the one before, or the first one."""
+        size = _OVERHEAD + len(key) + len(value)
+        before = self._young.get(key)
+        grown = self._young_bytes + (size if before is None else len(value) - len(before[0]))
+        if grown > self._half:
+            self.forget(key)
+            if size > self._half:
+                return
+            self._old, self._young = self._young, {}
+            grown = size
+        self._young[key] = (value, version, until)
+        self._young_bytes = grown

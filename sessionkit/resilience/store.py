@@ -67,6 +67,8 @@ if TYPE_CHECKING:
 DEFAULT_DEADLINE: Final = 10.0
 _DRAIN_SECONDS: Final = 5.0
 _TURN: Final = 1000
+# A member looked up in its class costs as much as all else that an operation adds while all is well.
+_HEALTHY: Final = State.HEALTHY
 
 
 class ResilientStore(SessionStore):
@@ -179,7 +181,7 @@ class ResilientStore(SessionStore):
             StoreUnavailable: The primary cannot be asked, and nothing is known of this key.
         """
         self._budget.requests += 1
-        if self._recovery.state is not State.HEALTHY and not await self._asks_primary(key):
+        if self._recovery.state is not _HEALTHY and not await self._asks_primary(key):
             check_expiry(renew_for)
             return await self._rescue.get(key, renew_for)
         started = monotonic()
@@ -210,7 +212,7 @@ class ResilientStore(SessionStore):
         """
         self._budget.requests += 1
         version = new_version() if write_id is None else write_id
-        if self._recovery.state is not State.HEALTHY and not await self._asks_primary(key):
+        if self._recovery.state is not _HEALTHY and not await self._asks_primary(key):
             put = Put(key, value, expires_in, if_version, version)
             check_put(put, self.capabilities.max_value_bytes)
             return await self._rescue.put(put)
@@ -234,7 +236,7 @@ class ResilientStore(SessionStore):
             JournalFull: As ``put``.
         """
         self._budget.requests += 1
-        if self._recovery.state is not State.HEALTHY and not await self._asks_primary(key):
+        if self._recovery.state is not _HEALTHY and not await self._asks_primary(key):
             check_version(if_version)
             return await self._rescue.delete(key, if_version)
         started = monotonic()
@@ -256,7 +258,7 @@ class ResilientStore(SessionStore):
             JournalFull: As ``put``.
         """
         self._budget.requests += 1
-        if self._recovery.state is not State.HEALTHY and not await self._asks_primary(key):
+        if self._recovery.state is not _HEALTHY and not await self._asks_primary(key):
             check_expiry(expires_in)
             check_version(if_version)
             return await self._rescue.touch(key, expires_in, if_version)
@@ -474,7 +476,7 @@ class ResilientStore(SessionStore):
         """Take note of what was written."""
         self._rescue.failures = 0
         self._copies.take(key, value, version, None if expires_in is None else self._clock() + expires_in)
-        if (waiting := self.journal.get(key)) is not None:
+        if self._recovery.state is not _HEALTHY and (waiting := self.journal.get(key)) is not None:
             # It was on its way when another write of this key was journaled.
             self.journal.note(waiting.also_sent([version]))
 
