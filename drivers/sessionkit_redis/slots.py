@@ -9,8 +9,6 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from sessionkit_redis.addresses import MAX_PORT, Address, read_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sessionkit_redis.transport import ErrorReply, Reply
 
 SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS
@@ -26,12 +24,10 @@ class SlotMap:
 
     Args:
         owners: For each of the ``SLOTS`` slots its primary's address, or None.
-        replicas: The other nodes' addresses.
     """
 
-    def __init__(self, owners: list[Address | None], replicas: Iterable[Address] = ()) -> None:
+    def __init__(self, owners: list[Address | None]) -> None:
         self._owners = owners
-        self.replicas = frozenset(replicas)
 
     @classmethod
     def read(cls, reply: Reply, asked: Address) -> SlotMap:
@@ -42,16 +38,13 @@ class SlotMap:
             asked: Whose reply it is: a node that does not know its own host name leaves it empty.
         """
         owners: list[Address | None] = [None] * SLOTS
-        replicas: list[Address] = []
         for part in reply if isinstance(reply, list) else ():
             match part:
-                case [int(first), int(last), primary, *others] if 0 <= first <= last < SLOTS:
+                case [int(first), int(last), primary, *_] if 0 <= first <= last < SLOTS:
                     owners[first : last + 1] = [_address(primary, asked)] * (last + 1 - first)
-                    addresses = [_address(node, asked) for node in others]
-                    replicas += [address for address in addresses if address is not None]
                 case _:
                     pass
-        return cls(owners, replicas)
+        return cls(owners)
 
     @property
     def primaries(self) -> list[Address]:

@@ -193,7 +193,7 @@ class Topology:
 
     def _take(self, slots: SlotMap) -> None:
         self.slots = slots
-        current = {*slots.primaries, *slots.replicas}
+        asked = {*slots.primaries, *self._seeds}
         for address, node in list(self._nodes.items()):
-            if address not in current:
+            if address not in asked:
                 node.retire()

@@ -26,11 +26,10 @@ def test_a_slot_is_that_of_the_specification(key: str) -> None:
     assert slot_of(key) == slot_of(key.encode()) == key_slot(key.encode())
 
 
-def test_a_map_names_the_primary_of_each_slot_and_the_replicas() -> None:
+def test_a_map_names_the_primary_of_each_slot() -> None:
     slots = SlotMap.read([[0, 99, HERE_NODE, THERE_NODE], [100, SLOTS - 1, THERE_NODE, HERE_NODE]], ASKED)
     assert [slots.owner(slot) for slot in (0, 99, 100, SLOTS - 1)] == [HERE, HERE, THERE, THERE]
     assert slots.primaries == [HERE, THERE]
-    assert slots.replicas == {HERE, THERE}
 
 
 def test_a_slot_that_no_node_serves_has_no_owner() -> None:
@@ -70,7 +69,6 @@ def test_a_moved_slot_has_its_new_owner_and_no_other_has() -> None:
 def test_a_node_is_where_it_says_or_where_it_was_asked(node: Reply, owner: Address | None) -> None:
     slots = SlotMap.read([[3, 4, node], [6, 7, HERE_NODE, node]], ASKED)
     assert [slots.owner(slot) for slot in range(2, 9)] == [None, owner, owner, None, HERE, HERE, None]
-    assert slots.replicas == (set() if owner is None else {owner})
     assert slots.owner(SLOTS - 1) is None
 
 
