@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sessionkit_redis.addresses import Address
     from sessionkit_redis.options import RedisOptions
     from sessionkit_redis.slots import SlotMap
-    from sessionkit_redis.transport import Command, Layout, Reply, Watched
+    from sessionkit_redis.transport import Command, Reply, Servers, Watched
 
 _MAX_HOPS: Final = 16
 _HOPS_AT_ONCE: Final = 3
@@ -81,9 +81,9 @@ class Cluster:
         slots = self._topology.slots or await self._topology.learn(self.deadline())
         return await self._topology.node(self._way_of(("GET", key), slots).address).watch(key)
 
-    async def layout(self) -> Layout:
-        """See ``Transport.layout``."""
-        return await self._topology.layout(self.deadline())
+    async def servers(self) -> Servers:
+        """See ``Transport.servers``."""
+        return await self._topology.servers(self.deadline())
 
     async def aclose(self) -> None:
         """See ``Transport.aclose``."""

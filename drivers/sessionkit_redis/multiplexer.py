@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import StoreError, StoreUnavailable
 from sessionkit_redis.lane import Lane
-from sessionkit_redis.transport import ErrorReply, Layout, Watched, key_of, pack, pack_one
+from sessionkit_redis.transport import ErrorReply, Servers, Watched, key_of, pack, pack_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -97,9 +97,9 @@ class Multiplexer:
             changed,
         )
 
-    async def layout(self) -> Layout:
-        """See ``Transport.layout``."""
-        return Layout((self,))
+    async def servers(self) -> Servers:
+        """See ``Transport.servers``."""
+        return Servers((self,))
 
     @property
     def connections_made(self) -> int:

@@ -26,12 +26,12 @@ async def scan_keys(server: Server, prefix: str) -> AsyncIterator[str]:
     pattern = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in prefix) + "*"
     settled = None
     while True:
-        before = await server.layout()
+        before = await server.servers()
         for node in before.nodes:
             async for raw in _scan_node(server, node, pattern):
                 if (key := _key_of_record(raw)) is not None:
                     yield key
-        after = await server.layout()
+        after = await server.servers()
         if after == before and (not after.moving or after == settled):
             return
         settled = after

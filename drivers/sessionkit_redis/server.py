@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sessionkit.errors import CorruptRecord, SessionKitError
     from sessionkit_redis.scripts import Script
-    from sessionkit_redis.transport import Command, Layout, Reply, Transport, Watched
+    from sessionkit_redis.transport import Command, Reply, Servers, Transport, Watched
 
 
 class Server:
@@ -74,9 +74,9 @@ class Server:
         """See ``Transport.watch``."""
         return await self._transport.watch(key)
 
-    async def layout(self) -> Layout:
-        """See ``Transport.layout``."""
-        return await self._transport.layout()
+    async def servers(self) -> Servers:
+        """See ``Transport.servers``."""
+        return await self._transport.servers()
 
     def accept(self, reply: Reply, key: str | None = None) -> Reply:
         """Return the reply, unless it is a refusal.

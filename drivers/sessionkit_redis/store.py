@@ -152,7 +152,7 @@ class RedisStore(SessionStore):
     async def ping(self) -> float:
         """See ``SessionStore.ping``."""
         longest = 0.0
-        for node in (await self._server.layout()).nodes:
+        for node in (await self._server.servers()).nodes:
             started = time.perf_counter()
             [reply] = await node.call([("PING",)])
             self._server.accept(reply)

@@ -14,7 +14,7 @@ from sessionkit_redis.dialling import DirectDial
 from sessionkit_redis.errors import copy_for, from_reply
 from sessionkit_redis.multiplexer import Multiplexer
 from sessionkit_redis.slots import SLOTS, Claim, SlotMap
-from sessionkit_redis.transport import ErrorReply, Layout
+from sessionkit_redis.transport import ErrorReply, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,7 @@ class Topology:
             raise copy_for(error, Applied.NO)
         return asking.result()
 
-    async def layout(self, deadline: float) -> Layout:
+    async def servers(self, deadline: float) -> Servers:
         """Return which nodes hold the records between them, by what each says of itself.
 
         Raises:
@@ -113,7 +113,7 @@ class Topology:
                 raise unsettled or late from None
             if sum(claim.served for claim in claims) == SLOTS:
                 owners = tuple((node.where, claim.slots) for node, claim in zip(nodes, claims, strict=True))
-                return Layout(nodes, owners, any(claim.moving for claim in claims))
+                return Servers(nodes, owners, any(claim.moving for claim in claims))
             unsettled = StoreUnavailable(
                 f"{self._where} has slots that no node serves, or that two do: see CLUSTER INFO"
             )

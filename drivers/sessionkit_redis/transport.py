@@ -67,12 +67,12 @@ class Node(Protocol):
         ...
 
 
-class Layout(NamedTuple):
+class Servers(NamedTuple):
     """Which servers hold the records between them.
 
     Attributes:
         nodes: The servers.
-        owners: Equal in two layouts only if no record has changed its server between them.
+        owners: Equal at two times only if no record has changed its server between them.
         moving: Whether records are on their way from one to another.
     """
 
@@ -114,7 +114,7 @@ class Transport(Protocol):
         """
         ...
 
-    async def layout(self) -> Layout:
+    async def servers(self) -> Servers:
         """Must return which servers hold the records between them, as it is now.
 
         Raises:
