@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sessionkit.errors import Applied, ConfigurationError, JournalFull, StoreError
@@ -168,6 +169,8 @@ class Journal:
         if left is None:
             self._drop(key)
             return
+        if self.bytes + left.size - self._entries[key].size > self.max_bytes:
+            left = replace(left, base_value=None)  # of all it holds, what a merge can do without
         self._set(left)
         if self.file is not None:
             try:

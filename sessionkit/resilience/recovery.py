@@ -295,12 +295,16 @@ class Recovery:
 
 def _follower(now: Entry, replayed: Entry, outcome: Outcome) -> Entry | None:
     """Return what still waits for a key after one of its entries was replayed, or None if nothing does."""
-    if now.seq == replayed.seq:
+    again = now.seq != replayed.seq
+    if not (again or outcome.renew):
         return None
     if outcome.ending in {"primary", "superseded"}:
         return now  # it was based on what has lost, and meets the same conflict
     base_value = None if outcome.record is None else outcome.record.value
+    sent = tuple(version for version in now.sent if version not in {*replayed.sent, replayed.write_id})
     if now.kind is Kind.PUT and now.write_id == outcome.version:
-        # The same write, renewed meanwhile.
-        return replace(now, kind=Kind.TOUCH, value=b"", base=outcome.version, base_value=base_value, sent=())
-    return replace(now, base=outcome.version, base_value=base_value, sent=())
+        # The same write, renewed meanwhile or before.
+        return replace(
+            now, kind=Kind.TOUCH, value=b"", base=outcome.version, base_value=base_value, sent=sent
+        )
+    return replace(now, base=outcome.version, base_value=base_value, sent=sent)

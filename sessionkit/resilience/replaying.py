@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from sessionkit.errors import StoreUnavailable, VersionConflict
@@ -31,11 +30,13 @@ class Outcome:
             nothing to keep; or who won a conflict: ``primary``, ``local``, ``merged``.
         version: What stands on the primary now, as far as is known: what a later write is based on.
         record: The record that stands there, if it is ours.
+        renew: Whether it may have stood there for long, so that its expiry is still to be set.
     """
 
     ending: Literal["applied", "superseded", "primary", "local", "merged"]
     version: Base
     record: Record | None = None
+    renew: bool = False
 
 
 class Replayer:
@@ -88,11 +89,9 @@ class Replayer:
             if_version=expected,
             write_id=entry.write_id,
         )
-        if entry.write_id in entry.sent:
-            # If that came through long ago, this changed nothing; it may have been renewed since.
-            with suppress(VersionConflict):
-                await self._primary.touch(entry.key, expires_in=self._left(entry), if_version=receipt.version)
-        return Outcome("applied", receipt.version, Record(entry.value, receipt.version))
+        record = Record(entry.value, receipt.version)
+        # If that came through long ago, this changed nothing; it may have been renewed since.
+        return Outcome("applied", receipt.version, record, renew=entry.write_id in entry.sent)
 
     async def _delete(self, entry: Entry, expected: Version | Absent) -> None:
         if isinstance(expected, Absent):
@@ -114,22 +113,24 @@ class Replayer:
             there = await self._primary.touch(
                 entry.key, expires_in=self._left(entry), if_version=conflict.current
             )
-        return Outcome("applied" if there else "superseded", entry.base if there else ABSENT)
+        if not there:
+            return Outcome("primary", ABSENT)  # it ended, or was deleted, before it could be renewed
+        return Outcome("applied", entry.base)
 
     async def _end(self, entry: Entry) -> Outcome:
         """Do what time has done: what the write replaced is gone, and the write as well."""
+        current: Base = None
         for version in (entry.base, entry.write_id, *entry.sent):
             if version is None or isinstance(version, Absent):
                 continue
             try:
-                if not await self._primary.delete(entry.key, if_version=version):
-                    break
-            except VersionConflict:
-                continue
-            break
-        else:
-            return Outcome("superseded", None)
-        return Outcome("applied", ABSENT)
+                await self._primary.delete(entry.key, if_version=version)
+            except VersionConflict as conflict:
+                current = conflict.current
+            else:
+                return Outcome("applied", ABSENT)
+        # What stands there may be what it was to replace, if that is not known.
+        return Outcome("primary" if entry.base is None else "superseded", current)
 
     async def _resolve(self, entry: Entry, current: Version | Absent) -> Outcome:
         """Settle a conflict by the policy."""
@@ -139,7 +140,7 @@ class Replayer:
             try:
                 if self._policy == "local_wins":
                     written = await self._write(entry, current)
-                    return Outcome("local", written.version, written.record)
+                    return replace(written, ending="local")
                 return await self._merge(entry)
             except VersionConflict as conflict:
                 current = conflict.current

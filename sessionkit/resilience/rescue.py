@@ -253,10 +253,11 @@ class Rescue:
     async def _journal(self, write: Awaitable[T], *, sent: bool = False) -> T:
         try:
             result = await write
-        except JournalFull as full:
-            self._recovery.journal_is_full()
+        except StoreError as error:
+            if isinstance(error, JournalFull):
+                self._recovery.journal_is_full()
             if sent:
-                full.applied = Applied.MAYBE
+                error.applied = Applied.MAYBE
             raise
         self._recovery.counts.journaled += 1
         return result

@@ -170,6 +170,6 @@ class Retries:
         try:
             return await retrying(attempt)
         except StoreError as error:
-            if maybe and error.temporary:
+            if maybe:
                 error.applied = Applied.MAYBE
             raise

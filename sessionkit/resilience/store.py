@@ -340,13 +340,15 @@ class ResilientStore(SessionStore):
         wanted = await check_keys_in_turns(keys)
         self._budget.requests += 1
         if not await self._may_ask() or any(key in self.journal for key in wanted):
-            return sum([await self.delete(key) for key in wanted])
+            return await _delete_each(wanted, self.delete)
         started = monotonic()
         try:
             deleted = await self._primary.delete_many(wanted)
         except StoreError as error:
-            ends = [await self._rescue.delete_after(error, started, key, None) for key in wanted]
-            deleted = sum(ends)
+            first = error
+            deleted = await _delete_each(
+                wanted, lambda key: self._rescue.delete_after(first, started, key, None)
+            )
         self._rescue.failures = 0
         for key in wanted:
             self._copies.forget(key)
@@ -534,6 +536,19 @@ class ResilientStore(SessionStore):
             else:
                 ends.append(await _result(self._put_after(result, started, put)))
         return ends
+
+
+async def _delete_each(keys: Sequence[str], delete: Callable[[str], Awaitable[bool]]) -> int:
+    """Delete one by one; what fails after the first one says ``applied=MAYBE``."""
+    deleted = 0
+    for at, key in enumerate(keys):
+        try:
+            deleted += await delete(key)
+        except StoreError as error:
+            if at:
+                error.applied = Applied.MAYBE
+            raise
+    return deleted
 
 
 async def _result(write: Awaitable[Receipt]) -> Receipt | SessionKitError:
