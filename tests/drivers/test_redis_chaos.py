@@ -256,7 +256,7 @@ async def test_in_a_black_hole_every_caller_is_told_at_its_deadline(
 ) -> None:
     # A captured record of a failed attempt would keep its connection alive, by the traceback.
     caplog.set_level(logging.ERROR, "sessionkit.redis")
-    timeout, callers, waves = (2.0, 1000, 20) if heavy else (0.4, 1000, 5)
+    timeout, callers, waves = (2.0, 1000, 20) if heavy else (0.6, 1000, 4)
     loop = asyncio.get_running_loop()
     late: list[float] = []
 
@@ -352,7 +352,7 @@ async def test_puts_of_a_batch_whose_reply_was_lost_are_repeated_safely(
     proxy: ChaosProxy, redis_server: RedisServer
 ) -> None:
     async with opened(proxy.url(redis_server.url())) as store:
-        await store.put_many([Put("warm", b"")] * 100)
+        await store.put_many([Put(f"warm{number}", b"") for number in range(100)])
         puts = [Put(f"{number}", b"%d" % number, None, ABSENT, new_version()) for number in range(100)]
         proxy.drop_replies(1)
         with pytest.raises(StoreUnavailable) as caught:

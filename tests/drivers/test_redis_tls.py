@@ -263,9 +263,8 @@ async def test_the_example_of_the_docs_opens(
         monkeypatch.setenv(name, "hunter2")
     names: dict[str, Any] = {}
     exec(compile(source, "configuration.md", "exec"), names)
-    assert (
-        repr(names["store"]) == "RedisStore('rediss+sentinel://s1.example,s2.example,s3.example/mymaster/0')"
-    )
+    opened = names["store"].primary
+    assert repr(opened) == "RedisStore('rediss+sentinel://s1.example,s2.example,s3.example/mymaster/0')"
     await names["store"].aclose()
 
 
