@@ -14,7 +14,7 @@ from sessionkit_redis.errors import copy_for
 from sessionkit_redis.transport import pack_one
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Set
+    from collections.abc import Iterable, Iterator
 
     from sessionkit_redis.dialling import Dial
 
@@ -45,8 +45,10 @@ class Lane:
         self._where = where
         self._timeout = timeout
         self._attempt: asyncio.Task[Connection] | None = None
-        # Each with whether it came while an attempt was under way.
-        self._waiters: dict[asyncio.Future[Connection], bool] = {}
+        # Both in the order in which they came: it is that of their commands, too.
+        self._waiters: dict[asyncio.Future[Connection], None] = {}
+        # Who came while an attempt was under way, perhaps after what it met was over: the next one is theirs.
+        self._late: dict[asyncio.Future[Connection], None] = {}
         self._live: set[Connection] = set()
         self._failures = 0
         self._made_at = 0.0
@@ -71,13 +73,15 @@ class Lane:
             raise self._is_closed()
         if self.connection is not None and self.connection.usable:
             return self.connection
-        if len(self._waiters) >= MAX_CALLS:
+        if len(self._waiters) + len(self._late) >= MAX_CALLS:
             raise Backpressure(f"{self._where}: too many calls are waiting for a connection")
         # The attempt is everybody's: who gives up waiting for it must not end it.
         waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = self._attempt is not None
         if self._attempt is None:
+            self._waiters[waiter] = None
             self._start()
+        else:
+            self._late[waiter] = None
         try:
             async with asyncio.timeout_at(deadline):
                 return await waiter
@@ -85,6 +89,7 @@ class Lane:
             raise StoreTimeout(f"{self._where} cannot be reached in time") from None
         finally:
             self._waiters.pop(waiter, None)
+            self._late.pop(waiter, None)
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
@@ -162,18 +167,18 @@ class Lane:
         if not attempt.cancelled() and attempt.exception() is None:
             self._made(attempt.result())
         elif self._closed:
-            self._tell_all(self._is_closed())
+            self._tell((*self._waiters, *self._late), self._is_closed())
         elif attempt.cancelled():
             # By nobody here: such as by a credential provider that gives up in that way.
-            self._tell_all(StoreUnavailable(f"{self._where} cannot be reached: the attempt was cancelled"))
-        elif (error := attempt.exception()) is not None:
+            error = StoreUnavailable(f"{self._where} cannot be reached: the attempt was cancelled")
+            self._tell((*self._waiters, *self._late), error)
+        elif (failure := attempt.exception()) is not None:
             # Whoever waits is told; the exception itself stays out of the log record, which may be kept.
-            logger.info("attempt %d to connect failed: %s", self._failures, str(error))
-            # Who came while it was under way may have come after what it met was over.
-            late = {waiter for waiter, came_late in self._waiters.items() if came_late and not waiter.done()}
-            self._tell_all(error, but=late)
-            self._waiters.update(dict.fromkeys(late, False))
-            if late:
+            logger.info("attempt %d to connect failed: %s", self._failures, str(failure))
+            self._tell(self._waiters, failure)
+            self._waiters = {waiter: None for waiter in self._late if not waiter.done()}
+            self._late = {}
+            if self._waiters:
                 self._start()
 
     def _made(self, connection: Connection) -> None:
@@ -182,13 +187,13 @@ class Lane:
         self._made_at = asyncio.get_running_loop().time()
         self._live.add(connection)
         connection.closed.add_done_callback(lambda _: self._live.discard(connection))
-        for waiter in self._waiters:
+        for waiter in (*self._waiters, *self._late):
             if not waiter.done():
                 waiter.set_result(connection)
 
-    def _tell_all(self, error: BaseException, *, but: Set[asyncio.Future[Connection]] = frozenset()) -> None:
-        for waiter in self._waiters:
-            if waiter.done() or waiter in but:
+    def _tell(self, waiters: Iterable[asyncio.Future[Connection]], error: BaseException) -> None:
+        for waiter in waiters:
+            if waiter.done():
                 continue
             if isinstance(error, StoreError):
                 waiter.set_exception(copy_for(error, Applied.NO))

@@ -80,7 +80,9 @@ def calls_kept(store: RedisStore) -> int:
     """Return how many calls the store's connections still know of, and who waits for a connection."""
     lanes = multiplexer(store)._lanes_of(asyncio.get_running_loop())
     return sum(
-        len(lane._waiters) + sum(len(connection._due) + len(connection._unsent) for connection in lane._live)
+        len(lane._waiters)
+        + len(lane._late)
+        + sum(len(connection._due) + len(connection._unsent) for connection in lane._live)
         for lane in (lanes.short, lanes.bulk)
     )
 

@@ -140,6 +140,25 @@ async def test_many_waiters_share_one_attempt(lane: Lane, server: Greeter) -> No
     assert server.accepted == lane.connections_made == 1
 
 
+async def test_waiters_are_served_in_the_order_in_which_they_came(lane: Lane, server: Greeter) -> None:
+    served: list[int] = []
+
+    async def wait(number: int) -> Connection:
+        connection = await lane.connected(later())
+        served.append(number)
+        return connection
+
+    waiters = [start(wait(number)) for number in range(50)]
+    await server.arrivals(1)
+    await server.hang_up()
+    await asyncio.wait(waiters[:1])
+    waiters += [start(wait(number)) for number in range(50, 100)]
+    server.greet()
+    await asyncio.wait(waiters)
+    assert served == list(range(1, 100))
+    refused(waiters[0])
+
+
 async def test_who_came_first_is_told_of_a_failure_and_who_came_late_of_the_next_one(
     lane: Lane, server: Greeter
 ) -> None:
@@ -204,6 +223,7 @@ async def test_a_waiter_that_gives_up_does_not_end_the_attempt(lane: Lane, serve
     assert cancelled.cancelled()
     assert server.accepted == 1
     assert not lane._waiters
+    assert not lane._late
 
 
 async def test_an_attempt_goes_on_when_everybody_has_given_up(lane: Lane, server: Greeter) -> None:
