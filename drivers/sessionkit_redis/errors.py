@@ -159,6 +159,11 @@ def _reason(error: OSError) -> str:
     return f" ({text})"
 
 
+def store_closed(where: str) -> StoreUnavailable:
+    """Return the error for a call of a store that was closed."""
+    return StoreUnavailable(f"the store at {where} is closed", temporary=False)
+
+
 def copy_for(error: StoreError, applied: Applied) -> StoreError:
     """Return the same error for one more caller; a shared one would collect the tracebacks of all.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import Applied, Backpressure, StoreError, StoreTimeout, StoreUnavailable
 from sessionkit_redis.connection import MAX_CALLS, MAX_UNSENT_BYTES, Connection
-from sessionkit_redis.errors import copy_for
+from sessionkit_redis.errors import copy_for, store_closed
 from sessionkit_redis.transport import pack_one
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Lane:
             StoreTimeout: It was not made by the deadline.
         """
         if self._closed:
-            raise self._is_closed()
+            raise store_closed(self._where)
         if self.connection is not None and self.connection.usable:
             return self.connection
         if len(self._waiters) + len(self._late) >= MAX_CALLS:
@@ -167,7 +167,7 @@ class Lane:
         if not attempt.cancelled() and attempt.exception() is None:
             self._made(attempt.result())
         elif self._closed:
-            self._tell((*self._waiters, *self._late), self._is_closed())
+            self._tell((*self._waiters, *self._late), store_closed(self._where))
         elif attempt.cancelled():
             # By nobody here: such as by a credential provider that gives up in that way.
             error = StoreUnavailable(f"{self._where} cannot be reached: the attempt was cancelled")
@@ -199,6 +199,3 @@ class Lane:
                 waiter.set_exception(copy_for(error, Applied.NO))
             else:
                 waiter.set_exception(error)
-
-    def _is_closed(self) -> StoreUnavailable:
-        return StoreUnavailable(f"the store at {self._where} is closed", temporary=False)

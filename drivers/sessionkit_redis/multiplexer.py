@@ -6,7 +6,8 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from sessionkit.errors import StoreError, StoreUnavailable
+from sessionkit.errors import StoreError
+from sessionkit_redis.errors import store_closed
 from sessionkit_redis.lane import Lane
 from sessionkit_redis.transport import ErrorReply, Servers, Watched, key_of, pack, pack_one
 
@@ -136,7 +137,7 @@ class Multiplexer:
 
     def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> _Lanes:
         if self._closed:
-            raise StoreUnavailable(f"the store at {self.where} is closed", temporary=False)
+            raise store_closed(self.where)
         lanes = self._lanes.get(loop)
         if lanes is None:
             # Other threads do the same for their loops.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import Applied, SessionKitError, StoreError, StoreTimeout, StoreUnavailable
 from sessionkit_redis.dialling import DirectDial
-from sessionkit_redis.errors import copy_for, from_reply
+from sessionkit_redis.errors import copy_for, from_reply, store_closed
 from sessionkit_redis.multiplexer import Multiplexer
 from sessionkit_redis.slots import SLOTS, Claim, SlotMap
 from sessionkit_redis.transport import ErrorReply, Servers
@@ -64,7 +64,7 @@ class Topology:
         node = self._nodes.get(address)
         if node is None:
             if self._closed:
-                raise StoreUnavailable(f"the store at {self._where} is closed", temporary=False)
+                raise store_closed(self._where)
             where = f"{self._where} (node {address})"
             dial = DirectDial(address, self._options, where)
             node = self._nodes.setdefault(address, Multiplexer(dial, where, self._options.timeout))
@@ -90,7 +90,7 @@ class Topology:
         if not asking.done():
             raise StoreTimeout(f"no node of {self._where} can be asked in time", applied=Applied.NO)
         if asking.cancelled():
-            raise StoreUnavailable(f"the store at {self._where} is closed", temporary=False)
+            raise store_closed(self._where)
         error = asking.exception()
         if isinstance(error, StoreError):
             raise copy_for(error, Applied.NO)
