@@ -50,7 +50,7 @@ class Lane:
         # Who came while an attempt was under way, perhaps after what it met was over: the next one is theirs.
         self._late: dict[asyncio.Future[Connection], None] = {}
         self._live: set[Connection] = set()
-        self._failures = 0
+        self._attempts = 0  # since a connection lasted
         self._made_at = 0.0
         self._held_bytes = 0
         self._closed = False
@@ -149,15 +149,15 @@ class Lane:
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         if self.connection is not None and loop.time() - self._made_at > _SETTLED:
-            self._failures = 0
+            self._attempts = 0
         if self.connection is not None:
             self._predecessor, self.connection = self.connection, None
         # Full jitter: all the bots that lost one server must not come back to it at once. See "Exponential
         # Backoff And Jitter", AWS Architecture Blog, 2015.
-        doublings = min(self._failures, _MOST_DOUBLINGS)
-        pause = random.uniform(0, _FIRST_PAUSE * 2**doublings) if self._failures else 0.0
-        # A connection that is lost as soon as it is made counts as a failure, too.
-        self._failures += 1
+        doublings = min(self._attempts, _MOST_DOUBLINGS)
+        pause = random.uniform(0, _FIRST_PAUSE * 2**doublings) if self._attempts else 0.0
+        # Also one that succeeds: a connection may be lost as soon as it is made, again and again.
+        self._attempts += 1
         if pause:
             await asyncio.sleep(pause)
         return await self._dial(loop.time() + self._timeout, self._predecessor)
@@ -174,7 +174,7 @@ class Lane:
             self._tell((*self._waiters, *self._late), error)
         elif (failure := attempt.exception()) is not None:
             # Whoever waits is told; the exception itself stays out of the log record, which may be kept.
-            logger.info("attempt %d to connect failed: %s", self._failures, str(failure))
+            logger.info("attempt %d to connect failed: %s", self._attempts, str(failure))
             self._tell(self._waiters, failure)
             self._waiters = {waiter: None for waiter in self._late if not waiter.done()}
             self._late = {}
