@@ -16,7 +16,9 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     _add_stores(commands.add_parser("stores", help="the drivers beside cachetools, aiosqlite and redis-py"))
     _add_redis(commands.add_parser("redis", help="the Redis driver beside a ceiling, redis-py and its peers"))
-    _add_resilience(commands.add_parser("resilience", help="the resilient store, healthy and in outages"))
+    _add_resilience(
+        commands.add_parser("resilience", help="a resilient store beside its driver, and in outages")
+    )
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -46,9 +48,16 @@ def _add_redis(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_resilience(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quick", action="store_true", help="a look at everything that says nothing")
+    names = ", ".join(SERVER_NAMES)
+    parser.add_argument("--server", choices=SERVER_NAMES, default="redis-system", help=f"one of {names}")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="default: asyncio")
+    parser.add_argument("--parts", type=_names, help="which, by commas (default: all)")
+    parser.add_argument("--rounds", type=int, help="measured rounds of each contender (default 9)")
+    parser.add_argument("--seconds", type=float, help="seconds of one measurement (default 0.2)")
+    parser.add_argument("--quick", action="store_true", help="all of it small, over in seconds")
+    parser.add_argument("--seed", type=int, help="decides the order of turns (default: a new one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
-    parser.set_defaults(run=_run_resilience)
+    parser.set_defaults(run=_run_resilience, parser=parser)
 
 
 def _run_stores(arguments: argparse.Namespace) -> None:
@@ -74,7 +83,7 @@ def _run_redis(arguments: argparse.Namespace) -> None:
         callers=arguments.callers or ((1, 16, 128) if quick else (1, 16, 128, 1_000, 10_000)),
         rounds=arguments.rounds or (1 if quick else 5),
         seconds=arguments.seconds or (0.02 if quick else 0.2),
-        seed=random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed,
+        seed=_seed(arguments),
     )
     compare_redis(
         plan,
@@ -87,9 +96,39 @@ def _run_redis(arguments: argparse.Namespace) -> None:
 
 
 def _run_resilience(arguments: argparse.Namespace) -> None:
-    from benchmarks.resilience import QUICK, Plan, measure_resilience
+    from benchmarks.against_redis import installed_loops
+    from benchmarks.race import WORKS, Plan
+    from benchmarks.resilience import PARTS, Scale, measure_resilience
 
-    measure_resilience(QUICK if arguments.quick else Plan(), arguments.json)
+    if unknown := set(arguments.parts or ()) - set(PARTS):
+        arguments.parser.error(f"no such part: {sorted(unknown)}; there are {list(PARTS)}")
+    if arguments.loop not in installed_loops():
+        arguments.parser.error("uvloop is not installed")
+    quick = arguments.quick
+    plan = Plan(
+        works=WORKS,
+        callers=(1, 16, 128) if quick else (1, 16, 128, 1_000),
+        rounds=arguments.rounds or (1 if quick else 9),
+        seconds=arguments.seconds or (0.02 if quick else 0.2),
+        seed=_seed(arguments),
+    )
+    scale = (
+        Scale(plan, timeout=0.2, writes=2_000, keys=500)
+        if quick
+        else Scale(plan, timeout=5.0, writes=100_000, keys=10_000)
+    )
+    measure_resilience(
+        scale,
+        server=arguments.server,
+        loop=arguments.loop,
+        parts=arguments.parts or PARTS,
+        save_to=arguments.json,
+    )
+
+
+def _seed(arguments: argparse.Namespace) -> int:
+    seed: int | None = arguments.seed
+    return random.SystemRandom().randrange(2**32) if seed is None else seed
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -71,7 +71,7 @@ def compare_redis(
     for loop in loops:
         if loop != "asyncio":
             versions[loop] = version(loop)
-        with RedisServer(binary) as running, asyncio.Runner(loop_factory=_factory(loop)) as runner:
+        with RedisServer(binary) as running, asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
             tell = _teller(loop)
             rows += make_rows(loop, runner.run(race(present, running.url(), plan, tell)))
     report = Report(binary, plan, loops, versions, missing, rows)
@@ -82,7 +82,8 @@ def compare_redis(
         svg.write_text(draw(rows), encoding="utf-8")
 
 
-def _factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes an event loop of that name, one of ``LOOPS``."""
     if loop == "uvloop":
         import uvloop
 

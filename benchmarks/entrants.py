@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from benchmarks.measure import Operation
+    from sessionkit.store import SessionStore
 
 VALUE_BYTES: Final = 275
 TTL: Final = 3_600
@@ -117,22 +118,13 @@ async def _bare_script(url: str) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def _sessionkit(url: str) -> AsyncIterator[Client]:
-    keys = keys_of("sessionkit")
     async with open_driver(url) as store:
-
-        async def put(index: int) -> object:
-            return await store.put(keys[index], VALUES[index], expires_in=TTL)
-
-        async def get(index: int) -> object:
-            record = await store.get(keys[index])
-            return record and record.value
-
-        yield Client(put, get)
+        yield store_client(store, keys_of("sessionkit"))
 
 
 @asynccontextmanager
 async def _redis_py(url: str) -> AsyncIterator[Client]:
-    async with _pooled(url) as redis:
+    async with pooled(url) as redis:
         yield _plain(redis)
 
 
@@ -145,7 +137,7 @@ async def _redis_py_default(url: str) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def _redis_py_script(url: str) -> AsyncIterator[Client]:
     keys = keys_of("script")
-    async with _pooled(url) as redis:
+    async with pooled(url) as redis:
         script = redis.register_script(PUT.source)
 
         async def put(index: int) -> object:
@@ -171,6 +163,19 @@ REFERENCES: Final = (
 def keys_of(name: str) -> list[str]:
     """Return the keys of one entrant."""
     return [f"benchmark:{name}:{number}" for number in range(KEYS)]
+
+
+def store_client(store: SessionStore, keys: Sequence[str]) -> Client:
+    """Return the client that a store is."""
+
+    async def put(index: int) -> object:
+        return await store.put(keys[index], VALUES[index], expires_in=TTL)
+
+    async def get(index: int) -> object:
+        record = await store.get(keys[index])
+        return record and record.value
+
+    return Client(put, get)
 
 
 def address_of(url: str) -> tuple[str, int]:
@@ -201,7 +206,8 @@ async def _bare_connection(url: str) -> AsyncIterator[Bare]:
 
 
 @asynccontextmanager
-async def _pooled(url: str) -> AsyncIterator[Redis]:
+async def pooled(url: str) -> AsyncIterator[Redis]:
+    """Open redis-py as it serves any number of callers: they wait for one of 100 connections."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=_POOL_SIZE,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from benchmarks.measure import Operation
 
@@ -54,7 +54,12 @@ class Load:
 
 
 async def run_load(
-    operation: Operation, callers: int, seconds: float, stored: Sequence[object] | None = None
+    operation: Operation,
+    callers: int,
+    seconds: float,
+    stored: Sequence[object] | None = None,
+    *,
+    over: Callable[[], bool] | None = None,
 ) -> Load:
     """Let each caller repeat the operation until the time is over, at least once.
 
@@ -65,6 +70,7 @@ async def run_load(
         callers: How many do so at the same time.
         seconds: How long they go on once all have begun.
         stored: What the operation must return for each key; None where it returns nothing of interest.
+        over: Whether they stop before that; asked by each caller after each operation.
     """
     latencies: list[float] = []
     errors: Counter[str] = Counter()
@@ -92,7 +98,7 @@ async def run_load(
             latencies.append(ended - started)
             if stored is not None and got != stored[index]:
                 mismatches += 1
-            if ended >= stop_at:
+            if ended >= stop_at or (over is not None and over()):
                 return
             index = (index + 1) % KEYS
 

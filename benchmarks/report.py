@@ -8,7 +8,7 @@ import platform
 from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from benchmarks.rows import Bar, Row
     from sessionkit.testing.servers import ServerBinary
 
-_WIDTH = 130
+WIDTH: Final = 130
+"""How many columns the tables may take."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Report:
 
     def print(self) -> None:
         """Print the tables, the bars and who is missing."""
-        console = Console(width=_WIDTH, highlight=False)
+        console = Console(width=WIDTH, highlight=False)
         for (loop, work), rows in groupby(self.rows, lambda row: (row.loop, row.work)):
             console.print(_figures(f"{work}, {loop}, {self.server.name} {self.server.version}", list(rows)))
         if bars := hold_to_bars(self.rows):
-            console.print(_bars(bars))
+            console.print(bars_table(bars))
         for name, reason in self.missing.items():
             console.print(f"left out: {name}: {reason}")
         console.print(f"seed {self.plan.seed}")
@@ -60,10 +61,7 @@ class Report:
     def write_json(self, path: Path) -> None:
         """Save everything."""
         made = {
-            "python": platform.python_version(),
-            "system": platform.system(),
-            "cores": os.cpu_count(),
-            "server": {"name": self.server.name, "version": self.server.version},
+            **surroundings(self.server),
             "arguments": {**asdict(self.plan), "loops": list(self.loops)},
             "seed": self.plan.seed,
             "versions": dict(self.versions),
@@ -87,18 +85,29 @@ def _figures(title: str, rows: Sequence[Row]) -> Table:
                 f"{callers:,}",
                 row.entrant,
                 f"{row.rate:,.0f}",
-                _number(row.to_pool, 2),
-                _number(row.to_bare, 2),
-                _number(row.p50_ms, 2),
-                _number(row.p99_ms, 2),
-                _number(row.cpu_us, 1),
+                number(row.to_pool, 2),
+                number(row.to_bare, 2),
+                number(row.p50_ms, 2),
+                number(row.p99_ms, 2),
+                number(row.cpu_us, 1),
                 _errors(row),
             )
         table.add_section()
     return table
 
 
-def _bars(bars: Sequence[Bar]) -> Table:
+def surroundings(server: ServerBinary) -> dict[str, Any]:
+    """Return where a run took place, for its JSON."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+        "server": {"name": server.name, "version": server.version},
+    }
+
+
+def bars_table(bars: Sequence[Bar]) -> Table:
+    """Return the table of what was asked and what was seen."""
     table = Table("loop", "work", "callers", "asked", "seen", "", title="sessionkit", title_justify="left")
     for bar in bars:
         met = "met" if bar.met else "MISSED"
@@ -106,7 +115,8 @@ def _bars(bars: Sequence[Bar]) -> Table:
     return table
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """Return a figure as it stands in a table."""
     return "-" if value is None else f"{value:,.{digits}f}"
 
 

@@ -87,13 +87,7 @@ def make_rows(loop: str, results: Iterable[Result]) -> list[Row]:
 
     def ratio(result: Result, reference: str) -> float | None:
         other = by_key.get((result.work, result.callers, reference))
-        if other is None:
-            return None
-        return _median(
-            mine.rate / theirs.rate
-            for mine, theirs in zip(result.loads, other.loads, strict=True)
-            if theirs.done
-        )
+        return None if other is None else ratio_of(result, other)
 
     def row(result: Result) -> Row:
         loads = result.loads
@@ -108,13 +102,27 @@ def make_rows(loop: str, results: Iterable[Result]) -> list[Row]:
             to_bare=ratio(result, BARE),
             p50_ms=_median_of(loads, lambda load: load.p50 and load.p50 * 1e3),
             p99_ms=_median_of(loads, lambda load: load.p99 and load.p99 * 1e3),
-            cpu_us=_median_of(loads, lambda load: load.cpu / load.done * 1e6 if load.done else None),
+            cpu_us=cpu_us_of(result),
             errors=dict(errors),
             mismatches=sum(load.mismatches for load in loads),
             rates=[round(load.rate) for load in loads],
         )
 
     return [row(result) for result in by_key.values()]
+
+
+def ratio_of(result: Result, reference: Result) -> float | None:
+    """Return the median of the ratios between the rates of two entrants, round by round."""
+    return _median(
+        mine.rate / theirs.rate
+        for mine, theirs in zip(result.loads, reference.loads, strict=True)
+        if theirs.done
+    )
+
+
+def cpu_us_of(result: Result) -> float | None:
+    """Return the microseconds of processor time per successful operation, as the median over the rounds."""
+    return _median_of(result.loads, lambda load: load.cpu / load.done * 1e6 if load.done else None)
 
 
 def hold_to_bars(rows: Sequence[Row]) -> list[Bar]:

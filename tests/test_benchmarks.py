@@ -1,7 +1,8 @@
-"""``python -m benchmarks redis`` against a real server: what it saves is whole."""
+"""The benchmarks against a real server: what they save is whole."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import subprocess
@@ -11,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
-
-from sessionkit.testing.servers import find_servers
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -24,8 +23,8 @@ _CONTENDERS = ("bare", "sessionkit", "redis-py")
 _SEED = 20
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks", "redis", "--quick", "--seed", str(_SEED), *arguments]
+def _run(benchmark: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", benchmark, "--quick", "--seed", str(_SEED), *arguments]
     return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -33,6 +32,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def saved(server_binary: ServerBinary, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("benchmark")
     done = _run(
+        "redis",
         "--server",
         server_binary.name,
         "--loop=asyncio",
@@ -98,9 +98,78 @@ def test_the_chart_has_a_line_for_each_contender_in_each_panel(saved: dict[str, 
 
 
 def test_a_contender_that_does_not_exist_is_refused() -> None:
-    done = _run("--contenders=bare,nobody")
+    done = _run("redis", "--contenders=bare,nobody")
     assert done.returncode == 2
     assert "no such contender: ['nobody']" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def outage(server_binary: ServerBinary, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("benchmark") / "figures.json"
+    done = _run("resilience", "--server", server_binary.name, f"--json={path}")
+    assert done.returncode == 0, done.stderr
+    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return figures
+
+
+def test_a_resilient_store_stands_beside_its_driver(outage: dict[str, Any]) -> None:
+    assert [(cost["store"], cost["work"], cost["callers"]) for cost in outage["costs"]] == [
+        (store, work, callers)
+        for store in ("redis", "memory")
+        for work in ("put", "get")
+        for callers in (1, 16, 128)
+    ]
+    for cost in outage["costs"]:
+        assert cost["ratio"] == pytest.approx(cost["rates"][0] / cost["driver_rates"][0], rel=0.05)
+        assert cost["wrong"] == 0
+
+
+def test_every_operation_of_an_outage_is_timed_and_none_fails(outage: dict[str, Any]) -> None:
+    works = ("get", "put if_version", "lock", "put")
+    timed = outage["circuit_open"]
+    assert [(each["work"], each["callers"]) for each in timed] == [
+        (work, callers) for work in works for callers in (1, 16)
+    ] * 2
+    for each in (*timed, *outage["black_hole"]["then"]):
+        assert each["done"] > 0
+        assert 0 < each["p50_ms"] <= each["p99_ms"]
+        assert each["wrong"] == 0
+
+
+def test_a_replay_loses_nothing_and_goes_on_beside_live_callers(outage: dict[str, Any]) -> None:
+    replay = outage["replay"]
+    assert (replay["passes"], replay["replayed"], replay["conflicts"], replay["lost"]) == (1, 500, 0, 0)
+    for timed in (replay["before"], replay["during"]):
+        assert timed["done"] > 0
+        assert timed["wrong"] == 0
+
+
+def test_what_is_asked_of_a_resilient_store_stands_beside_what_was_seen(outage: dict[str, Any]) -> None:
+    seen = {(bar["work"], bar["callers"]): bar for bar in outage["bars"]}
+    assert {work for work, _ in seen} == {
+        "put, redis",
+        "get, redis",
+        "get, circuit open",
+        "put if_version, circuit open",
+        "lock, circuit open",
+        "put, circuit open",
+        "black hole",
+        "replay",
+        "save and load",
+    }
+    [cost] = [
+        cost
+        for cost in outage["costs"]
+        if (cost["store"], cost["work"], cost["callers"]) == ("redis", "get", 128)
+    ]
+    assert seen["get, redis", 128]["seen"] == f"{cost['ratio']:.2f}"
+    assert seen["get, redis", 128]["met"] is (cost["ratio"] >= 0.85)
+
+
+def test_a_part_that_does_not_exist_is_refused() -> None:
+    done = _run("resilience", "--parts=healthy,none")
+    assert done.returncode == 2
+    assert "no such part: ['none']" in done.stderr
 
 
 async def test_a_caller_that_meets_an_error_is_counted_and_stops(load: ModuleType) -> None:
@@ -128,16 +197,14 @@ async def test_a_value_of_another_key_is_counted(load: ModuleType) -> None:
     assert (seen.done, seen.mismatches) == (load.KEYS, 1)
 
 
-def test_the_resilient_store_is_measured_in_every_state(tmp_path: Path) -> None:
-    if not find_servers():
-        pytest.skip("no Redis or Valkey server on this machine")
-    file = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "benchmarks", "resilience", "--quick", f"--json={file}"]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    figures = {figure["what"]: figure for figure in json.loads(file.read_text(encoding="utf-8"))}
-    assert all(figure["value"] == figure["value"] for figure in figures.values()), "none is not a number"
-    assert figures["replay: keys written"]["met"] is True
-    assert figures["replay: conflicts"]["met"] is True
-    for words in ("healthy redis put", "circuit open, journal in file, lock", "black hole"):
-        assert any(words in what for what in figures), words
+async def test_callers_stop_once_it_is_over(load: ModuleType) -> None:
+    done = 0
+
+    async def count(_: int) -> object:
+        nonlocal done
+        done += 1
+        await asyncio.sleep(0)
+        return None
+
+    seen = await load.run_load(count, callers=2, seconds=3600, over=lambda: done >= 10)
+    assert seen.done == done == 10
