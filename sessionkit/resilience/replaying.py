@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from sessionkit.errors import StoreUnavailable, VersionConflict
 from sessionkit.resilience.entries import Kind
-from sessionkit.store import ABSENT, Absent, Record, Version, new_version
+from sessionkit.store import ABSENT, VERSION_BYTES, Absent, Record, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -63,10 +64,10 @@ class Replayer:
         Raises:
             SessionKitError: The primary failed or refused; the entry may be replayed again.
         """
-        if entry.expired(self._clock()):
-            return await self._end(entry)
         if entry.kind is Kind.TOUCH:
             return await self._touch(entry, sent)
+        if entry.expired(self._clock()):
+            return await self._end(entry)
         expected = ABSENT if entry.base is None else entry.base
         for _ in range(_ROUNDS):
             try:
@@ -104,18 +105,24 @@ class Replayer:
 
     async def _touch(self, entry: Entry, sent: Callable[[], Collection[Version]]) -> Outcome:
         """Renew what the renewal was of; if somebody wrote since, that has an expiry of its own."""
+        if entry.expired(self._clock()):
+            return Outcome("superseded", entry.base)  # others may have renewed it since, for longer
         assert not isinstance(entry.base, Absent)
-        try:
-            there = await self._primary.touch(entry.key, expires_in=self._left(entry), if_version=entry.base)
-        except VersionConflict as conflict:
-            if conflict.current not in sent() or isinstance(conflict.current, Absent):
-                return Outcome("superseded", conflict.current)
-            there = await self._primary.touch(
-                entry.key, expires_in=self._left(entry), if_version=conflict.current
-            )
-        if not there:
-            return Outcome("primary", ABSENT)  # it ended, or was deleted, before it could be renewed
-        return Outcome("applied", entry.base)
+        expected = entry.base
+        for _ in range(_ROUNDS):
+            try:
+                there = await self._primary.touch(
+                    entry.key, expires_in=self._left(entry), if_version=expected
+                )
+            except VersionConflict as conflict:
+                current = conflict.current
+                if isinstance(current, Absent) or current not in sent() or current == expected:
+                    return Outcome("superseded", current)
+                expected = current
+            else:
+                # Else it ended, or was deleted, before it could be renewed.
+                return Outcome("applied", expected) if there else Outcome("primary", ABSENT)
+        raise _unsettled(entry)
 
     async def _end(self, entry: Entry) -> Outcome:
         """Do what time has done: what the write replaced is gone, and the write as well."""
@@ -129,8 +136,8 @@ class Replayer:
                 current = conflict.current
             else:
                 return Outcome("applied", ABSENT)
-        # What stands there may be what it was to replace, if that is not known.
-        return Outcome("primary" if entry.base is None else "superseded", current)
+        # Without a version as its base, what stands there may well be older than the write.
+        return Outcome("superseded" if isinstance(entry.base, bytes) else "primary", current)
 
     async def _resolve(self, entry: Entry, current: Version | Absent) -> Outcome:
         """Settle a conflict by the policy."""
@@ -149,6 +156,10 @@ class Replayer:
     async def _merge(self, entry: Entry) -> Outcome:
         assert callable(self._policy)
         theirs = await self._primary.get(entry.key)
+        # The entry's own id stands for another value, and one drawn anew would let it be merged twice.
+        merged_id = Version(hashlib.blake2b(entry.write_id, digest_size=VERSION_BYTES).digest())
+        if theirs is not None and theirs.version == merged_id:
+            return Outcome("merged", merged_id, theirs)
         their_value = None if theirs is None else theirs.value
         mine = entry.value if entry.kind is Kind.PUT else None
         merged = self._policy(entry.base_value, mine, their_value)
@@ -158,13 +169,12 @@ class Replayer:
             assert theirs is not None
             await self._primary.delete(entry.key, if_version=theirs.version)
             return Outcome("merged", ABSENT)
-        # Under an id of its own: the entry's stands for another value.
         receipt = await self._primary.put(
             entry.key,
             merged,
             expires_in=self._left(entry),
             if_version=ABSENT if theirs is None else theirs.version,
-            write_id=new_version(),
+            write_id=merged_id,
         )
         return Outcome("merged", receipt.version, Record(merged, receipt.version))
 
