@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
-from tests.resilience.recording import Call, Change
+from tests.resilience.recording import Change, shown
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,11 +28,6 @@ class Fate(Enum):
 
 ACKNOWLEDGED = frozenset({Fate.DONE, Fate.JOURNALED})
 POSSIBLE = frozenset({Fate.PENDING, Fate.DONE, Fate.JOURNALED, Fate.UNKNOWN})
-
-
-def shown(version: Version | Absent | None) -> str:
-    """Return a version as it stands in reports: the machine's own are numbers."""
-    return version[-2:].hex() if isinstance(version, bytes) else str(version)
 
 
 @dataclass(eq=False, repr=False)
@@ -61,7 +56,7 @@ class Operation:
     checked: bool = False
 
     def __repr__(self) -> str:
-        version = "" if self.version is None else f" {self.version[-2:].hex()}"
+        version = "" if self.version is None else f" {shown(self.version)}"
         condition = "" if self.if_version is None else f" if {shown(self.if_version)}"
         life = f" for {self.expires_in} s" if self.renews else ""
         return f"{self.instance}.{self.kind}({self.key}{version}{condition}{life}) #{self.begun}"
@@ -108,6 +103,7 @@ class History:
         removed: At which tick a version was deleted.
         kills: Which instance was killed when, in seconds.
         lost: At which tick an instance was told that its journal is gone.
+        forgetful: The instances that lost some of what they knew of the primary.
         epoch: How many failovers there were.
         story: All of it in words.
     """
@@ -125,6 +121,7 @@ class History:
         self.conflicts: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.removed: dict[Version, int] = {}
         self.kills: list[tuple[str, float]] = []
+        self.forgetful: set[str] = set()
         self.lost: defaultdict[str, int] = defaultdict(int)
         self.epoch = 0
         self.story: list[str] = []
@@ -216,6 +213,3 @@ class History:
             for change in self.applied[version]
             if change.epoch == epoch
         )
-
-
-__all__ = ["ACKNOWLEDGED", "POSSIBLE", "Call", "Fate", "History", "Operation", "Request"]

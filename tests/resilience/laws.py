@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from sessionkit.store import Version
@@ -35,6 +36,7 @@ class Laws:
         self._resolving = resolving
         self.broken: list[str] = []
         self.exempt: Counter[str] = Counter()
+        self._latest: dict[tuple[str, str, int], Operation] = {}
 
     def breach(self, number: int, text: str) -> None:
         self.broken.append(f"invariant {number}: {text}")
@@ -52,6 +54,9 @@ class Laws:
                 self._judge_life(change)
         if change.kind == "put":
             self._history.applied[change.version].append(change)
+            self._history.removed.pop(
+                change.version, None
+            )  # what is based on it now is based on what is there
         elif change.kind == "delete":
             self._history.removed[change.version] = change.tick
 
@@ -99,24 +104,21 @@ class Laws:
             current = None if written is None else written.if_version
 
     def _judge_order(self, change: Change, written: Operation) -> None:
-        if change.call.late or written.ended is None:
+        if change.call.late:
             return
-        for other in self._history.changes[:-1]:
-            if other.kind != "put" or other.key != change.key or other.epoch != change.epoch:
-                continue
-            later = self._history.written.get(other.version)
-            if later is None or later.instance != written.instance or other.call.late:
-                continue
-            if later.begun > written.ended:
-                self.breach(5, f"{change} comes after {other}, which was asked for later")
+        place = written.instance, written.key, change.epoch
+        latest = self._latest.get(place)
+        if latest is not None and written.ended is not None and latest.begun > written.ended:
+            self.breach(5, f"{change} comes after {latest}, which was asked for later")
+        if latest is None or latest.begun < written.begun:
+            self._latest[place] = written
 
     def _judge_condition(self, change: Change) -> None:
         """Others' writes are replaced only by those who know them, or who asked for that."""
         instance, key = change.call.instance, change.key
         if isinstance(change.if_version, bytes):
-            history, place = self._history, (instance, key)
-            written = {operation.version for operation in history.operations[place]}
-            known = history.told[place] | history.seen[place].keys() | written
+            own = {operation.version for operation in self._history.operations[instance, key]}
+            known = own | self._history.told[instance, key]
             if change.if_version not in known and instance not in self._resolving:
                 self.breach(3, f"{change} goes over what {instance} has never seen")
         elif change.if_version is None and not change.call.late:
@@ -241,6 +243,19 @@ class Laws:
         )
         if operation.kind == "delete" and any(deleted):
             self.breach(10, f"{operation} was said not to be applied, and was")
+
+    def judge_conflict(self, instance: str, key: str, now: float) -> None:
+        """Judge a reported conflict: there must be somebody, or something, that it is with."""
+        operations = self._history.operations[instance, key]
+        others = any(
+            change.key == key and (change.call.late or change.call.instance != instance)
+            for change in self._history.changes
+        )
+        unsure = any(operation.fate is Fate.UNKNOWN for operation in operations)
+        at_once = any(one.overlaps(two.begun) for one, two in pairwise(operations))
+        ended = any(operation.earliest_end() <= now for operation in operations)
+        if not (others or unsure or at_once or ended or instance in self._history.forgetful):
+            self.breach(4, f"{instance} reports a conflict on {key}, and has written all of it itself")
 
     # What became of it all.
 

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sessionkit.errors import StoreUnavailable
 from sessionkit.testing.chaos import ChaosStore
 from sessionkit.testing.virtual_time import VirtualTimeLoop, virtual_clock
-from tests.resilience.actors import Actor, Ask
+from tests.resilience.actors import Actor
+from tests.resilience.asks import KEYS, Ask, asks, faults, keys, meanwhiles, names
 from tests.resilience.history import History
 from tests.resilience.laws import Laws
 from tests.resilience.recording import RecordingStore
@@ -26,60 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-KEYS = ("a", "b", "c")
 _PATIENCE = 3600.0
 """Virtual seconds within which everybody must be at rest once nothing fails any more."""
-
-_sizes = st.sampled_from([0, 50, 200])
-_lives = st.sampled_from([None, None, 4.0, 40.0, 250.0])
-_keys = st.sampled_from(["a", "a", "a", "b", "c"])
-_several = st.lists(_keys, min_size=1, max_size=3).map(tuple)
-_conditions = st.sampled_from(["any", "seen", "seen", "absent"])
-_one = _keys.map(lambda key: (key,))
-
-
-_nothing = st.just(0)
-_for_ever = st.none()
-_any = st.just("any")
-
-
-def _asking(
-    kind: str,
-    keys: st.SearchStrategy[tuple[str, ...]],
-    *,
-    size: st.SearchStrategy[int] = _nothing,
-    life: st.SearchStrategy[float | None] = _for_ever,
-    condition: st.SearchStrategy[str] = _any,
-) -> st.SearchStrategy[Ask]:
-    return st.builds(Ask, st.just(kind), keys, size, life, condition)
-
-
-_puts = _asking("put", _one, size=_sizes, life=_lives, condition=_conditions)
-asks = st.one_of(
-    _puts,
-    _puts,
-    _puts,
-    _asking("get", _one, life=_lives),
-    _asking("get", _one),
-    _asking("delete", _one, condition=_conditions),
-    _asking("touch", _one, life=_lives),
-    _asking("put_many", _several, size=_sizes, life=_lives, condition=_conditions),
-    _asking("get_many", _several),
-    _asking("delete_many", _several),
-    _asking("scan", st.just(KEYS)),
-)
-_names = st.sampled_from(["small", "raising", "durable"])
-_faults = st.sampled_from(
-    ["refuse", "lose_requests", "lose_replies", "lose_one", "latency", "hang", "fail_randomly"]
-)
-_meanwhile = st.one_of(
-    st.none(),
-    st.none(),
-    st.tuples(
-        st.sampled_from([0.001, 0.003, 0.1, 1.0, 2.5]),
-        st.sampled_from(["heal", "drop", "cancel", "kill", "refuse", "lose_replies", "hang"]),
-    ),
-)
 
 
 def merge(_base: bytes | None, mine: bytes | None, theirs: bytes | None) -> bytes | None:
@@ -154,20 +103,20 @@ class Machine(RuleBasedStateMachine):
         self.history.checkpoint()
         await self.primary.checkpoint()
 
-    @rule(name=_names, ask=asks, meanwhile=_meanwhile)
+    @rule(name=names, ask=asks, meanwhile=meanwhiles)
     def ask(self, name: str, ask: Ask, meanwhile: tuple[float, str] | None) -> None:
         self.run(self._ask(name, ask, meanwhile))
 
-    @rule(name=_names, ask=asks)
+    @rule(name=names, ask=asks)
     def ask_plainly(self, name: str, ask: Ask) -> None:
         self.run(self._ask(name, ask, None))
 
     @rule(
-        name=_names,
+        name=names,
         before=asks,
-        fault=_faults,
+        fault=faults,
         mine=st.lists(asks, min_size=1, max_size=4),
-        others=st.lists(st.tuples(_names, asks), max_size=2),
+        others=st.lists(st.tuples(names, asks), max_size=2),
         seconds=st.sampled_from([0.05, 1.0, 5.0, 50.0]),
         end=st.sampled_from(["heal", "drop", "kill", "stay"]),
     )
@@ -218,7 +167,7 @@ class Machine(RuleBasedStateMachine):
         if not task.cancelled():
             task.result()
 
-    @rule(name=_names, other=_names, key=_keys, first=asks, second=asks, gap=st.sampled_from([0, 0.001, 0.5]))
+    @rule(name=names, other=names, key=keys, first=asks, second=asks, gap=st.sampled_from([0, 0.001, 0.5]))
     def together(self, name: str, other: str, key: str, first: Ask, second: Ask, gap: float) -> None:
         async def together() -> None:
             one, two = (ask if ask.kind == "scan" else ask._replace(keys=(key,)) for ask in (first, second))
@@ -229,7 +178,7 @@ class Machine(RuleBasedStateMachine):
 
         self.run(together())
 
-    @rule(names=st.sets(_names, min_size=1), fault=_faults)
+    @rule(names=st.sets(names, min_size=1), fault=faults)
     def break_links(self, names: set[str], fault: str) -> None:
         async def switch() -> None:
             for name in sorted(names):
@@ -248,14 +197,14 @@ class Machine(RuleBasedStateMachine):
             case _:
                 getattr(actor.link, fault)()
 
-    @rule(name=_names, key=_keys)
+    @rule(name=names, key=keys)
     def poison(self, name: str, key: str) -> None:
         async def poison() -> None:
             self.actors[name].link.fail_key(key, StoreUnavailable("poison", temporary=False))
 
         self.run(poison())
 
-    @rule(names=st.sets(_names, min_size=1), drop=st.booleans())
+    @rule(names=st.sets(names, min_size=1), drop=st.booleans())
     def heal(self, names: set[str], drop: bool) -> None:
         async def heal() -> None:
             for name in sorted(names):
@@ -269,7 +218,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         what=st.sampled_from(["kill", "reopen", "reopen", "checkpoint", "fail_over", "rest", "rest"]),
-        name=_names,
+        name=names,
         drop=st.booleans(),
     )
     def rarely(self, what: str, name: str, drop: bool) -> None:
