@@ -41,7 +41,7 @@ def check_policy(policy: object) -> None:
     Raises:
         ConfigurationError: It is none.
     """
-    if policy not in {"primary_wins", "local_wins"} and not callable(policy):
+    if policy not in ("primary_wins", "local_wins") and not callable(policy):
         raise ConfigurationError(
             "on_conflict is 'primary_wins', 'local_wins' or a function of (base, mine, theirs),"
             f" not {policy!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sessionkit.errors import Applied, ConfigurationError, JournalFull, StoreError
@@ -95,6 +96,10 @@ class Journal:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
+
+    def oldest(self, number: int) -> list[str]:
+        """Return the keys whose last writes are the oldest, at most so many."""
+        return list(islice(self._entries, number))
 
     def get(self, key: str) -> Entry | None:
         """Return what waits for a key."""

@@ -134,14 +134,18 @@ class Recovery:
         Raises:
             StoreError: The primary fails for all, as it seems; the entry stays.
         """
-        if (under_way := self._under_way.get(key)) is not None:
+        loop = asyncio.get_running_loop()
+        under_way = self._under_way.get(key)
+        # What an event loop that ended had begun ends no more.
+        if under_way is not None and under_way.get_loop() is loop:
             await asyncio.wait([under_way])
             return
-        done = self._under_way[key] = asyncio.get_running_loop().create_future()
+        done = self._under_way[key] = loop.create_future()
         try:
             await self._replay_one(key)
         finally:
-            del self._under_way[key]
+            if self._under_way.get(key) is done:
+                del self._under_way[key]
             done.set_result(None)
 
     async def drain(self, patience: float) -> None:
@@ -183,7 +187,8 @@ class Recovery:
             self.ensure_probing()
         else:
             self._become_replaying()
-            self._task = asyncio.get_running_loop().create_task(self._recover(answers=True))
+            if self.state is State.REPLAYING:
+                self._task = asyncio.get_running_loop().create_task(self._recover(answers=True))
 
     async def _recover(self, *, answers: bool = False) -> None:
         """Probe until the primary answers, and replay the journal.
@@ -201,9 +206,11 @@ class Recovery:
                     self._become_replaying()
                 answers = False
                 await self._replay_all()
-            except SessionKitError as error:
+            except Exception as error:
+                # A driver's mistake, too, must not end the only one who looks after the primary.
                 if self.state in {State.PROBING, State.REPLAYING}:
-                    self._become(self._away(), str(error))
+                    known = isinstance(error, SessionKitError)
+                    self._become(self._away(), str(error) if known else type(error).__name__)
             else:
                 self._become(State.HEALTHY, "the journal is empty")
                 return
@@ -228,8 +235,8 @@ class Recovery:
             await asyncio.sleep((loop.time() - started) * random.uniform(*_BREATH))
 
     async def _replay_page(self) -> None:
-        page = [entry.key for entry, _ in zip(self._journal, range(_PAGE), strict=False)]
-        for failure in await asyncio.gather(*map(self.replay_key, page), return_exceptions=True):
+        page = map(self.replay_key, self._journal.oldest(_PAGE))
+        for failure in await asyncio.gather(*page, return_exceptions=True):
             if failure is not None:
                 raise failure
 
@@ -276,10 +283,13 @@ class Recovery:
                 self.subscribers.tell(ConflictFound(entry.key, kept))
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
+        now = self._journal.get(entry.key)
+        if now is not None and now.seq != entry.seq:
+            return  # it was written again meanwhile, and that waits on its own account
         self.counts.quarantined += 1
         self._copies.forget(entry.key)
         self.subscribers.tell(Quarantined(entry.key, reason))
-        self._journal.set_aside(self._journal.get(entry.key) or entry)
+        self._journal.set_aside(entry if now is None else now)
 
     def _become_replaying(self) -> None:
         self._become(State.REPLAYING, f"the primary answers; {self._journal.depth} keys wait")
@@ -288,7 +298,10 @@ class Recovery:
         return State.SATURATED if self._journal.full else State.OPEN
 
     def _become(self, state: State, reason: str) -> None:
-        old, self.state = self.state, state
+        old = self.state
+        if old is State.DRAINING:
+            return  # whatever is still under way: a closed store stays closed
+        self.state = state
         if old is not state:
             self.subscribers.tell(StateChanged(old, state, reason))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sessionkit.errors import Applied, JournalFull, LockNotAcquired, StoreError, StoreUnavailable
 from sessionkit.resilience.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from sessionkit.resilience.local import LocalView
     from sessionkit.resilience.recovery import Recovery
@@ -55,7 +55,13 @@ class Rescue:
         self.failures = 0
 
     async def _again(
-        self, error: StoreError, started: float, attempt: Callable[[], Awaitable[T]], key: str | None = None
+        self,
+        error: StoreError,
+        started: float,
+        attempt: Callable[[], Awaitable[T]],
+        key: str | None = None,
+        *,
+        cut: bool = True,
     ) -> T:
         """Return what a later attempt gives.
 
@@ -64,6 +70,7 @@ class Rescue:
             started: When it began, by ``time.monotonic``.
             attempt: Makes another one.
             key: Of a write, the record's; once another write of it waits, this one must not pass that by.
+            cut: Whether the deadline ends an attempt that is under way, too.
 
         Raises:
             StoreError: The last attempt's error.
@@ -74,12 +81,15 @@ class Rescue:
         async def in_turn() -> T:
             if key in self._local.journal:
                 raise StoreUnavailable("an earlier write of the record waits for the store")
+            if self._recovery.state not in {State.HEALTHY, State.REPLAYING}:
+                raise error  # during the pause others have found the primary away
             return await attempt()
 
         def goes_on(failure: StoreError) -> bool:
-            return key not in self._local.journal and self._goes_on(failure)
+            held = isinstance(failure, LockNotAcquired)  # an answer, and no failure of the primary
+            return not held and key not in self._local.journal and self._goes_on(failure)
 
-        result = await self._retries.repeat(error, monotonic() - started, in_turn, goes_on)
+        result = await self._retries.repeat(error, monotonic() - started, in_turn, goes_on, cut=cut)
         self.failures = 0
         return result
 
@@ -90,7 +100,8 @@ class Rescue:
 
     def _hides(self, failure: StoreError) -> bool:
         """Return whether the failure is to be hidden: it is temporary, and an outage is nobody's business."""
-        return failure.temporary and not self._raises
+        closed = self._recovery.state is State.DRAINING
+        return failure.temporary and not self._raises and not closed
 
     async def get_after(
         self, error: StoreError, started: float, key: str, renew_for: float | None
@@ -235,12 +246,15 @@ class Rescue:
             LockNotAcquired: Another holder has it.
         """
         try:
-            return await self._again(error, started, acquire)
+            # Waiting for another holder is no failure, however long it takes.
+            return await self._again(error, started, acquire, cut=False)
         except LockNotAcquired:
             raise
         except StoreError as failure:
             if not self._hides(failure):
                 raise
+            # Without an outage a lock of our own would stand beside another process's.
+            self._recovery.open(str(failure))
             return None
 
     def _goes_on(self, error: StoreError) -> bool:
@@ -250,7 +264,11 @@ class Rescue:
             self._recovery.open(str(error))
         return self._recovery.state in {State.HEALTHY, State.REPLAYING}
 
-    async def _journal(self, write: Awaitable[T], *, sent: bool = False) -> T:
+    async def _journal(self, write: Coroutine[Any, Any, T], *, sent: bool = False) -> T:
+        if self._recovery.state is State.DRAINING:
+            write.close()
+            applied = Applied.MAYBE if sent else Applied.NO
+            raise StoreUnavailable("the store is closed", temporary=False, applied=applied)
         try:
             result = await write
         except StoreError as error:

@@ -92,13 +92,20 @@ class _stop_over(stop_base):  # noqa: N801 - as tenacity names its own
 
 
 class _stop_before(stop_base):  # noqa: N801 - as tenacity names its own
-    """Ends the attempts where the next one would begin at a time of the event loop's clock, or later."""
+    """Ends the attempts where the next one could not end in time.
 
-    def __init__(self, ends: float) -> None:
+    Args:
+        ends: The deadline, by the event loop's clock.
+        lasts: Gives how many seconds the next attempt is likely to take.
+    """
+
+    def __init__(self, ends: float, lasts: Callable[[], float]) -> None:
         self._ends = ends
+        self._lasts = lasts
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        return asyncio.get_running_loop().time() + retry_state.upcoming_sleep >= self._ends
+        begins = asyncio.get_running_loop().time() + retry_state.upcoming_sleep
+        return begins + self._lasts() >= self._ends
 
 
 class Retries:
@@ -123,6 +130,8 @@ class Retries:
         elapsed: float,
         operation: Callable[[], Awaitable[T]],
         goes_on: Callable[[StoreError], bool],
+        *,
+        cut: bool = True,
     ) -> T:
         """Return what a later attempt returns.
 
@@ -131,27 +140,33 @@ class Retries:
             elapsed: How many seconds that took.
             operation: Makes one attempt; safe to repeat.
             goes_on: Told of each failure, also the first one; whether another attempt makes sense.
+            cut: Whether the deadline ends an attempt that is under way, too.
 
         Raises:
             StoreError: The last attempt's error, where there may be no further one.
         """
-        ends = asyncio.get_running_loop().time() + self._deadline - elapsed
+        clock = asyncio.get_running_loop().time
+        ends = clock() + self._deadline - elapsed
+        # Who has not answered once will hardly answer sooner the next time.
+        silence = elapsed if isinstance(first, StoreTimeout) else 0.0
         untold: StoreError | None = first
         maybe = first.applied is not Applied.NO
 
         async def attempt() -> T:
-            nonlocal untold, maybe
+            nonlocal untold, maybe, silence
             if untold is not None:
                 error, untold = untold, None
                 raise error
+            started = clock()
             try:
-                async with asyncio.timeout_at(ends):
+                async with asyncio.timeout_at(ends if cut else None):
                     return await operation()
             except TimeoutError:
                 maybe = True
                 raise StoreTimeout("no answer within the deadline", applied=Applied.MAYBE) from None
             except StoreError as error:
                 maybe |= error.applied is not Applied.NO
+                silence = clock() - started if isinstance(error, StoreTimeout) else 0.0
                 raise
 
         def worth_another(error: BaseException) -> bool:
@@ -160,7 +175,9 @@ class Retries:
         retrying = AsyncRetrying(
             # The budget is asked last, as it is charged for its answer.
             stop=stop_any(
-                stop_after_attempt(self._policy.attempts), _stop_before(ends), _stop_over(self.budget)
+                stop_after_attempt(self._policy.attempts),
+                _stop_before(ends, lambda: silence),
+                _stop_over(self.budget),
             ),
             wait=wait_random_exponential(multiplier=self._policy.first_pause, max=self._policy.longest_pause),
             retry=retry_if_exception(worth_another),

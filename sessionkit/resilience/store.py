@@ -115,7 +115,7 @@ class ResilientStore(SessionStore):
         on_conflict: Policy = "primary_wins",
         clock: Clock = time.time,
     ) -> None:
-        if outage not in {"fallback", "raise"}:
+        if outage not in ("fallback", "raise"):
             raise ConfigurationError(f"outage is 'fallback' or 'raise', not {outage!r}")
         if not deadline > 0:
             raise ConfigurationError(f"deadline is above 0 seconds, not {deadline!r}")
@@ -139,7 +139,9 @@ class ResilientStore(SessionStore):
             primary, local, self._recovery, retries, most_failures=breaker.failures, raises=self._raises
         )
         self._locks = Locks(LocalLeases(clock))
-        self._loading = asyncio.Lock()
+        self._loading: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._closed = False
         self._loaded = self.journal.file is None
 
     def __repr__(self) -> str:
@@ -364,12 +366,13 @@ class ResilientStore(SessionStore):
         self._budget.requests += 1
         if not await self._may_ask():
             raise StoreUnavailable("the store cannot be asked for its keys: it is degraded")
-        waiting = {entry.key: entry.kind for entry in self.journal if entry.key.startswith(prefix)}
+        waiting = {entry.key: entry for entry in self.journal if entry.key.startswith(prefix)}
         async for key in self._primary.scan(prefix):
-            if waiting.get(key) is not Kind.DELETE or key not in self.journal:
+            if key not in waiting or waiting[key].kind is not Kind.DELETE or key not in self.journal:
                 yield key
-        for key, kind in waiting.items():
-            if kind is Kind.PUT:
+        now = self._clock()
+        for key, entry in waiting.items():
+            if entry.kind is Kind.PUT and not entry.expired(now):
                 yield key
 
     @asynccontextmanager
@@ -410,12 +413,24 @@ class ResilientStore(SessionStore):
             StoreUnavailable: The primary could not be reached, and the journal is in memory: writes that
                 were acknowledged are lost. A journal in a file keeps them for the next start.
         """
-        if self._recovery.state is State.DRAINING:
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        if self._closed:
             return
+        # Who gives up waiting does not end it, and may ask again.
+        await asyncio.wait([self._closing])
+        self._closed = True
+        await self._closing
+
+    async def _close(self) -> None:
         await self._locks.aclose()
-        await self._recovery.drain(_DRAIN_SECONDS)
-        await self.journal.aclose()
-        await self._primary.aclose()
+        try:
+            await self._recovery.drain(_DRAIN_SECONDS)
+        finally:
+            try:
+                await self.journal.aclose()
+            finally:
+                await self._primary.aclose()
         left = self.journal.depth + len(self.journal.quarantined)
         if left and self.journal.file is None:
             raise StoreUnavailable(
@@ -432,20 +447,27 @@ class ResilientStore(SessionStore):
             StoreUnavailable: The store is closed.
         """
         recovery = self._recovery
-        if recovery.state is State.DRAINING:
-            raise _closed()
-        if not self._loaded:
-            async with self._loading:
+        if not self._loaded and recovery.state is not State.DRAINING:
+            async with self._loading_turn():
                 if not self._loaded:
                     await self.journal.load()
                     await recovery.start()
                     self._loaded = True
+        if recovery.state is State.DRAINING:
+            raise _closed()
         recovery.ensure_probing()
         if recovery.state in {State.HEALTHY, State.REPLAYING}:
             return True
         if self._raises:
             raise CircuitOpen("the store failed too often just now, and is left alone until a probe succeeds")
         return False
+
+    def _loading_turn(self) -> asyncio.Lock:
+        # One for each event loop: asyncio's lock knows but one.
+        loop = asyncio.get_running_loop()
+        if self._loading is None or self._loading[0] is not loop:
+            self._loading = (loop, asyncio.Lock())
+        return self._loading[1]
 
     async def _asks_primary(self, key: str) -> bool:
         """Return whether the primary is asked for this key: then nothing waits for it any more.
@@ -520,6 +542,8 @@ class ResilientStore(SessionStore):
     ) -> list[Receipt | SessionKitError]:
         """Return the results of a batch, with what failed for now tried again or journaled."""
         ends: list[Receipt | SessionKitError] = []
+        last = {put.key: at for at, put in enumerate(batch)}
+        replaced: list[int] = []
         written = {
             put.key: at
             for at, (put, result) in enumerate(zip(batch, results, strict=True))
@@ -531,10 +555,18 @@ class ResilientStore(SessionStore):
                 ends.append(await _result(self._written(put, result)))
             elif not isinstance(result, StoreError) or not result.temporary:
                 ends.append(result)
+            elif last[put.key] > at and batch[last[put.key]].if_version is None:
+                # Its successor takes its place; done again, it might come after that.
+                replaced.append(at)
+                ends.append(result)
             elif written.get(put.key, -1) > at:
                 ends.append(Receipt(put.write_id))  # a later put of the batch has replaced it already
             else:
                 ends.append(await _result(self._put_after(result, started, put)))
+        for at in replaced:
+            end, write_id = ends[last[batch[at].key]], batch[at].write_id
+            assert write_id is not None
+            ends[at] = Receipt(write_id, end.where) if isinstance(end, Receipt) else end
         return ends
 
 
