@@ -52,8 +52,8 @@ def _add_resilience(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", choices=SERVER_NAMES, default="redis-system", help=f"one of {names}")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="default: asyncio")
     parser.add_argument("--parts", type=_names, help="which, by commas (default: all)")
-    parser.add_argument("--rounds", type=int, help="measured rounds of each contender (default 9)")
-    parser.add_argument("--seconds", type=float, help="seconds of one measurement (default 0.2)")
+    parser.add_argument("--rounds", type=int, help="measured rounds of each contender (default 25)")
+    parser.add_argument("--seconds", type=float, help="seconds of one measurement (default 0.1)")
     parser.add_argument("--quick", action="store_true", help="all of it small, over in seconds")
     parser.add_argument("--seed", type=int, help="decides the order of turns (default: a new one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
@@ -108,8 +108,8 @@ def _run_resilience(arguments: argparse.Namespace) -> None:
     plan = Plan(
         works=WORKS,
         callers=(1, 16, 128) if quick else (1, 16, 128, 1_000),
-        rounds=arguments.rounds or (1 if quick else 9),
-        seconds=arguments.seconds or (0.02 if quick else 0.2),
+        rounds=arguments.rounds or (1 if quick else 25),
+        seconds=arguments.seconds or (0.02 if quick else 0.1),
         seed=_seed(arguments),
     )
     scale = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.entrants import TTL, VALUES, Entrant, keys_of, store_client
 from benchmarks.race import race
-from benchmarks.rows import Bar, cpu_us_of, ratio_of
+from benchmarks.rows import Bar, cpu_ratio_of, cpu_us_of, ratio_of
 from sessionkit import open_driver, open_store
 from sessionkit.store import Put
 
@@ -39,6 +39,7 @@ class Cost:
         driver_rate: The driver's successful operations per second.
         rate: The resilient store's.
         ratio: The ratio of the two, taken round by round; None where the driver did nothing.
+        cpu_ratio: The same for equal processor time of the client, which other processes disturb less.
         driver_cpu_us: Microseconds of the client's processor time per operation of the driver.
         cpu_us: The same of the resilient store.
         wrong: Callers of either that met an error, and values that were not those of their keys.
@@ -52,6 +53,7 @@ class Cost:
     driver_rate: float
     rate: float
     ratio: float | None
+    cpu_ratio: float | None
     driver_cpu_us: float | None
     cpu_us: float | None
     wrong: int
@@ -117,6 +119,7 @@ def _cost(store: str, driver: Result, resilient: Result) -> Cost:
         driver_rate=sorted(driver_rates)[len(driver_rates) // 2],
         rate=sorted(rates)[len(rates) // 2],
         ratio=ratio_of(resilient, driver),
+        cpu_ratio=cpu_ratio_of(resilient, driver),
         driver_cpu_us=cpu_us_of(driver),
         cpu_us=cpu_us_of(resilient),
         wrong=sum(sum(load.errors.values()) + load.mismatches for load in (*driver.loads, *resilient.loads)),

@@ -158,7 +158,8 @@ def _tables(figures: Figures) -> list[Table]:
 
 def _costs(costs: list[Cost]) -> Table:
     table = Table("store", "work", title="resilient store beside its driver", title_justify="left")
-    for name in ("callers", "driver op/s", "op/s", "ratio", "driver CPU µs/op", "CPU µs/op", "wrong"):
+    names = ("callers", "driver op/s", "op/s", "ratio", "CPU ratio", "driver CPU µs/op", "CPU µs/op", "wrong")
+    for name in names:
         table.add_column(name, justify="right")
     for cost in costs:
         table.add_row(
@@ -168,6 +169,7 @@ def _costs(costs: list[Cost]) -> Table:
             f"{cost.driver_rate:,.0f}",
             f"{cost.rate:,.0f}",
             number(cost.ratio, 2),
+            number(cost.cpu_ratio, 2),
             number(cost.driver_cpu_us, 1),
             number(cost.cpu_us, 1),
             f"{cost.wrong:,}",

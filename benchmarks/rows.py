@@ -122,7 +122,15 @@ def ratio_of(result: Result, reference: Result) -> float | None:
 
 def cpu_us_of(result: Result) -> float | None:
     """Return the microseconds of processor time per successful operation, as the median over the rounds."""
-    return _median_of(result.loads, lambda load: load.cpu / load.done * 1e6 if load.done else None)
+    return _median_of(result.loads, _cpu_us)
+
+
+def cpu_ratio_of(result: Result, reference: Result) -> float | None:
+    """Return the median of the ratios between the operations of two for the same processor time."""
+    pairs = (
+        (_cpu_us(mine), _cpu_us(theirs)) for mine, theirs in zip(result.loads, reference.loads, strict=True)
+    )
+    return _median(theirs / mine for mine, theirs in pairs if mine and theirs)
 
 
 def hold_to_bars(rows: Sequence[Row]) -> list[Bar]:
@@ -146,6 +154,10 @@ def _ratio_bar(row: Row, ratio: float | None, asked: float, reference: str) -> l
         return []
     words = f"at least {asked:g} times {reference}"
     return [Bar(row.loop, row.work, row.callers, words, f"{ratio:.2f}", ratio >= asked)]
+
+
+def _cpu_us(load: Load) -> float | None:
+    return load.cpu / load.done * 1e6 if load.done else None
 
 
 def _median_of(loads: Iterable[Load], figure: Callable[[Load], float | None]) -> float | None:
