@@ -58,7 +58,11 @@ def open_store(
         except ConfigurationError as error:
             raise ConfigurationError(f"{target.source}: {error}") from None
         outage = settings.outage if outage is None else outage
-        journal = settings.journal if journal is None and outage != "raise" else journal
+        if settings.journal is not None and journal is None and outage != "raise":
+            try:
+                journal = open_journal(settings.journal)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"SESSIONKIT_JOURNAL: {error}") from None
     return ResilientStore(
         driver,
         journal=open_journal(journal) if isinstance(journal, str) else journal,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
@@ -54,11 +54,11 @@ class Entry:
     seq: int
     write_id: Version
     kind: Kind
-    value: bytes = b""
+    value: bytes = field(default=b"", repr=False)
     deadline: float | None = None
     expires_in: float | None = None
     base: Base = None
-    base_value: bytes | None = None
+    base_value: bytes | None = field(default=None, repr=False)
     sent: tuple[Version, ...] = ()
     recent: tuple[Version, ...] = ()
 

@@ -140,7 +140,6 @@ class ResilientStore(SessionStore):
         )
         self._locks = Locks(LocalLeases(clock))
         self._loading: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-        self._closing: asyncio.Task[None] | None = None
         self._closed = False
         self._loaded = self.journal.file is None
 
@@ -413,29 +412,24 @@ class ResilientStore(SessionStore):
             StoreUnavailable: The primary could not be reached, and the journal is in memory: writes that
                 were acknowledged are lost. A journal in a file keeps them for the next start.
         """
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close())
         if self._closed:
             return
-        # Who gives up waiting does not end it, and may ask again.
-        await asyncio.wait([self._closing])
-        self._closed = True
-        await self._closing
-
-    async def _close(self) -> None:
-        await self._locks.aclose()
+        # Not in a task of its own: whoever closes inside a lock's body must not be told that it is lost.
         try:
+            await self._locks.aclose()
             await self._recovery.drain(_DRAIN_SECONDS)
         finally:
             try:
                 await self.journal.aclose()
             finally:
                 await self._primary.aclose()
+        self._closed = True
         left = self.journal.depth + len(self.journal.quarantined)
         if left and self.journal.file is None:
             raise StoreUnavailable(
-                f"the writes of {left} keys were acknowledged during an outage that is not over, and are lost"
-                " with this process: a journal in a file would keep them",
+                f"the writes of {left} keys were acknowledged and have not reached the store"
+                f" ({len(self.journal.quarantined)} of them were set aside), and are lost with this process:"
+                " a journal in a file would keep them",
                 temporary=False,
             )
 
