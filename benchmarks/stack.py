@@ -10,7 +10,6 @@ import msgpack
 from benchmarks.entrants import pooled
 from benchmarks.measure import Contender, compare
 from benchmarks.rows import Bar
-from benchmarks.stores import SESSION
 from sessionkit import SessionService, open_store
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ STACK_CALLERS: Final = 128
 RATIO_BAR: Final = 5.0
 """How many times the throughput of doing it by hand is asked of sessionkit."""
 
+SESSION = {"audio": "CQACAgIAAxkBAAI", "amount": 150, "currency": "EUR", "tags": ["a", "b"], "step": 3}
 _IDLE_MS: Final = 300_000
 
 

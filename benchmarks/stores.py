@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Contender, compare
+from benchmarks.stack import SESSION
 from sessionkit import SessionService, open_driver
 from sessionkit.testing.servers import RedisServer, find_servers
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from benchmarks.measure import Result
 
 VALUE = b"v" * 275
-SESSION = {"audio": "CQACAgIAAxkBAAI", "amount": 150, "currency": "EUR", "tags": ["a", "b"], "step": 3}
 
 
 async def compare_stores(rounds: int, callers: list[int]) -> None:

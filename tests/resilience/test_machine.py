@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _REACHED: Final = (
     *(state.value for state in State),
     "conflict: primary",
-    "quarantined",
     "replayed",
     "kills",
     "rollbacks",
