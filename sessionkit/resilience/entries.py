@@ -20,8 +20,12 @@ Base: TypeAlias = "Version | Absent | None"
 
 _FORMAT: Final = 1
 _CHECKSUM_BYTES: Final = 4
-_OVERHEAD: Final = 400
-"""Bytes an entry takes in this process beside its key and values."""
+_NOTHING: Final = b""
+"""What stands for ``ABSENT`` among versions."""
+_OVERHEAD: Final = 800
+"""Bytes an entry takes in this process at most beside its key and values."""
+
+MOST_SENT: Final = 8
 
 
 class Kind(Enum):
@@ -46,7 +50,9 @@ class Entry:
         expires_in: How long that was from the write on, in seconds: the most it may live from its replay.
         base: The version the first write was based on.
         base_value: What stood there then, if it is known and a merge may ask for it.
-        sent: Ids of writes of this key that may have reached the primary since: as good as the base.
+        sent: What else may stand there by now, as good as the base: ids of writes of this key that may have
+            reached the primary since, and ``ABSENT`` if a deletion may have. The last eight; one that is not
+            among them any more is met as somebody else's.
         recent: Ids of the last puts, the newest first: a repetition of one of them changes nothing.
     """
 
@@ -59,7 +65,7 @@ class Entry:
     expires_in: float | None = None
     base: Base = None
     base_value: bytes | None = field(default=None, repr=False)
-    sent: tuple[Version, ...] = ()
+    sent: tuple[Version | Absent, ...] = ()
     recent: tuple[Version, ...] = ()
 
     @property
@@ -71,9 +77,15 @@ class Entry:
         """Whether what it writes has ended."""
         return self.deadline is not None and self.deadline <= now
 
-    def also_sent(self, ids: Iterable[Version]) -> Entry:
-        """Return the entry with more ids that may have reached the primary."""
-        return replace(self, sent=tuple(dict.fromkeys((*self.sent, *ids))))
+    @property
+    def makes(self) -> Version | Absent:
+        """What stands on the primary once it is applied, if it changes the record at all."""
+        return ABSENT if self.kind is Kind.DELETE else self.write_id
+
+    def also_sent(self, versions: Iterable[Version | Absent]) -> Entry:
+        """Return the entry with more of what may stand on the primary."""
+        merged = dict.fromkeys((*self.sent, *versions))
+        return replace(self, sent=tuple(merged)[-MOST_SENT:])
 
     def encode(self) -> bytes:
         """Return the entry as it stands on disk."""
@@ -86,9 +98,9 @@ class Entry:
             self.value,
             self.deadline,
             self.expires_in,
-            b"" if self.base is ABSENT else self.base,
+            _NOTHING if self.base is ABSENT else self.base,
             self.base_value,
-            self.sent,
+            [_NOTHING if version is ABSENT else version for version in self.sent],
             self.recent,
         ]
         packed = cast("bytes", msgpack.packb(fields))
@@ -118,9 +130,9 @@ class Entry:
                 value,
                 deadline,
                 expires_in,
-                ABSENT if base == b"" else base,
+                ABSENT if base == _NOTHING else base,
                 base_value,
-                tuple(sent),
+                tuple(ABSENT if version == _NOTHING else version for version in sent),
                 tuple(recent),
             )
         except (ValueError, TypeError) as error:

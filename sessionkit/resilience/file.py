@@ -55,6 +55,15 @@ class StoreFile:
         path = Path(store.path).resolve()
         return cls(store, path.with_name(f"{path.name}.lock"))
 
+    def lies_in(self, store: SessionStore) -> bool:
+        """Return whether the journal is in the file of this store."""
+        mine = self._store
+        return (
+            isinstance(mine, FileStore)
+            and isinstance(store, FileStore)
+            and Path(mine.path).resolve() == Path(store.path).resolve()
+        )
+
     async def load(self) -> list[Entry]:
         """See ``JournalFile.load``."""
         self._take_lock()

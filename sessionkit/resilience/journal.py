@@ -59,7 +59,7 @@ class Journal:
     Nothing that was acknowledged is ever evicted: at the bound writes are refused.
 
     Args:
-        max_bytes: The most that keys and values may take, with 400 bytes for each entry.
+        max_bytes: The most that keys and values may take, with 800 bytes for each entry.
         file: Where it is kept, too; None: an outage that the process does not survive takes it along.
 
     Attributes:
@@ -67,6 +67,8 @@ class Journal:
         max_bytes: As given.
         bytes: How many it takes.
         full: Whether a write was refused for want of room, and no entry was settled since.
+        leftovers: The keys of which nothing waits, and something is left that the next start would replay:
+            they were set aside, or the file failed to drop them.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES, *, file: JournalFile | None = None) -> None:
@@ -76,9 +78,9 @@ class Journal:
         self.file = file
         self.bytes = 0
         self.full = False
+        self.leftovers: set[str] = set()
         self._entries: dict[str, Entry] = {}
         self._quarantined: dict[str, Entry] = {}
-        self._unforgotten: set[str] = set()
         self._last_seq = 0
 
     @property
@@ -145,7 +147,6 @@ class Journal:
             )
         self._set(entry)
         if self.file is not None:
-            self._unforgotten.discard(entry.key)
             try:
                 await self.file.save(entry)
             except StoreError as error:
@@ -191,14 +192,25 @@ class Journal:
         """
         self._drop(entry.key)
         self._quarantined[entry.key] = entry
+        self.leftovers.add(entry.key)
         self.bytes += entry.size
+
+    async def outdate(self, key: str) -> None:
+        """Drop what is left of earlier writes of a key, as the primary has a later one.
+
+        Raises:
+            StoreError: The file may have it still, and the next start would replay it.
+        """
+        if self.file is not None:
+            await self.file.forget([key])
+        self._drop_leftover(key)
 
     async def aclose(self) -> None:
         """Release the file."""
         if self.file is None:
             return
         try:
-            if self._unforgotten:
+            if self._unforgotten():
                 await self._forget()
         finally:
             await self.file.aclose()
@@ -207,21 +219,31 @@ class Journal:
         """Have the file drop these keys, with those that it failed to drop earlier."""
         if self.file is None:
             return
-        late = [*self._unforgotten]
+        late = self._unforgotten()
         try:
             await self.file.forget([*keys, *late])
         except StoreError as error:
             # No reason to leave the primary alone. Until they are dropped, a start would replay them again.
             logger.warning("the journal's file keeps what is settled for now: %s", error)
-            self._unforgotten.update(keys)
+            self.leftovers.update(keys)
         else:
-            self._unforgotten.difference_update(late)
+            self.leftovers.difference_update(key for key in late if key not in self._quarantined)
+
+    def _unforgotten(self) -> list[str]:
+        return [key for key in self.leftovers if key not in self._quarantined]
 
     def _set(self, entry: Entry) -> None:
-        old = self._entries.pop(entry.key, None) or self._quarantined.pop(entry.key, None)
+        self._drop_leftover(entry.key)
+        old = self._entries.pop(entry.key, None)
         # At the end: the order is that of the last writes.
         self._entries[entry.key] = entry
         self.bytes += entry.size - (0 if old is None else old.size)
+
+    def _drop_leftover(self, key: str) -> None:
+        self.leftovers.discard(key)
+        if (aside := self._quarantined.pop(key, None)) is not None:
+            self.bytes -= aside.size
+            self.full = False
 
     def _drop(self, key: str) -> None:
         self.bytes -= self._entries.pop(key).size

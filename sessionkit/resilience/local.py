@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sessionkit.errors import StoreUnavailable, VersionConflict
-from sessionkit.resilience.entries import Entry, Kind
+from sessionkit.errors import Applied, StoreUnavailable, VersionConflict
+from sessionkit.resilience.entries import MOST_SENT, Entry, Kind
 from sessionkit.store import ABSENT, RING_SIZE, Absent, Put, Receipt, Record, Version, Where, new_version
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from sessionkit.resilience.entries import Base
     from sessionkit.resilience.journal import Journal
     from sessionkit.store import Clock
+
+
+_MOST_ASTRAY: Final = 1024
+"""Of how many keys writes that went astray are remembered; one that is not is met as somebody else's."""
 
 
 class LocalView:
@@ -34,21 +39,58 @@ class LocalView:
         self._copies = copies
         self._clock = clock
         self._keep_bases = keep_bases
-        self._on_their_way: dict[str, list[Version]] = {}
+        self._on_their_way: dict[str, list[Version | Absent]] = {}
+        self._astray: OrderedDict[str, tuple[Version, ...]] = OrderedDict()
 
     @contextmanager
-    def on_its_way(self, key: str, write_id: Version) -> Iterator[None]:
-        """Take note that a write may reach the primary while the body runs: what waits then replaces it."""
-        ids = self._on_their_way.setdefault(key, [])
-        ids.append(write_id)
-        if (waiting := self.journal.get(key)) is not None:
-            self.journal.note(waiting.also_sent([write_id]))
+    def on_its_way(self, key: str, makes: Version | Absent) -> Iterator[None]:
+        """Take note that a write may reach the primary while the body runs: what waits then replaces it.
+
+        Args:
+            key: The record's key.
+            makes: What stands there once it has arrived.
+        """
+        sent = self._on_their_way.setdefault(key, [])
+        sent.append(makes)
+        self.arrived(key, makes)
         try:
             yield
+        except BaseException as error:
+            # A deletion is not remembered: that nothing is there may be another's doing as well.
+            if not isinstance(makes, Absent) and getattr(error, "applied", Applied.MAYBE) is not Applied.NO:
+                self.astray(key, makes)
+            raise
         finally:
-            ids.remove(write_id)
-            if not ids:
+            sent.remove(makes)
+            if not sent:
                 del self._on_their_way[key]
+
+    def arrived(self, key: str, makes: Version | Absent) -> None:
+        """Take note that a write has reached the primary, or may: what waits for it replaces it."""
+        if (waiting := self.journal.get(key)) is not None:
+            self.journal.note(waiting.also_sent([makes]))
+
+    def astray(self, key: str, write_id: Version) -> None:
+        """Take note that a put may arrive after its caller was told that it failed, or has gone.
+
+        Whatever is journaled for the key from now on takes it for one of ours.
+        """
+        self._astray[key] = (*self._astray.pop(key, ()), write_id)[-MOST_SENT:]
+        if len(self._astray) > _MOST_ASTRAY:
+            self._astray.popitem(last=False)
+        self.arrived(key, write_id)
+
+    def check_current(self, key: str, if_version: Version | Absent | None, version: Version) -> None:
+        """Refuse a write on a condition if another write was acknowledged while it was on its way.
+
+        Raises:
+            VersionConflict: One was, and will replace this one, which is on the primary until then.
+        """
+        waiting = None if if_version is None else self.journal.get(key)
+        if waiting is not None and waiting.kind is not Kind.TOUCH and waiting.write_id != version:
+            conflict = VersionConflict(key, current=waiting.makes)
+            conflict.applied = Applied.MAYBE
+            raise conflict
 
     def get(self, key: str) -> Record | None:
         """Return the record as it is here, marked stale; None where it was deleted or has expired here.
@@ -56,16 +98,12 @@ class LocalView:
         Raises:
             StoreUnavailable: Nothing is known of it.
         """
-        entry = self.journal.get(key)
-        if entry is not None and (entry.kind is Kind.DELETE or entry.expired(self._clock())):
-            return None
-        if entry is not None and entry.kind is Kind.PUT:
-            return Record(entry.value, entry.write_id, stale=True)
-        # A renewal that waits says how long the copy is good.
-        copied = self._copied(key, renewed=entry is not None)
-        if copied is None:
-            raise _unknown(key)
-        return Record(copied.value, copied.version, stale=True)
+        here = self._here(key)
+        if here is None:
+            raise StoreUnavailable(
+                f"{key[:80]!a}: the store cannot be asked, and nothing is known of it here"
+            )
+        return None if isinstance(here, Absent) else here
 
     async def put(self, put: Put, sent: Iterable[Version] = ()) -> Receipt:
         """Journal a put.
@@ -85,9 +123,8 @@ class LocalView:
             # A write again that this entry stands for; whether the journal's file has it is not known here.
             await self.journal.add(waiting)
             return Receipt(write_id, Where.JOURNALED)
-        if waiting is not None:
-            # Should this one have arrived, what waits replaces it, also where it is refused here.
-            self.journal.note(waiting.also_sent(sent))
+        for earlier in sent:
+            self.arrived(put.key, earlier)  # what waits replaces it, also where it is refused here
         self._check(put.key, put.if_version)
         await self._add(
             put.key,
@@ -120,11 +157,14 @@ class LocalView:
             StoreError: As ``put``.
         """
         known = self.version(key)
-        if known is ABSENT and not sent:
+        waiting = self.journal.get(key)
+        # What has ended here only, by a renewal that waits, is there all the same.
+        if waiting is not None and waiting.kind is Kind.DELETE and not sent:
             return False
         if known is not ABSENT:
             self._check(key, if_version)
-        await self._add(key, if_version, Entry(key, 0, new_version(), Kind.DELETE))
+        entry = Entry(key, 0, new_version(), Kind.DELETE, sent=(ABSENT,) if sent else ())
+        await self._add(key, if_version, entry)
         return known is not ABSENT
 
     async def touch(self, key: str, expires_in: float | None, if_version: Version | None) -> bool:
@@ -148,13 +188,19 @@ class LocalView:
 
     def version(self, key: str) -> Base:
         """Return the version the record has here, or None where nothing is known of it."""
+        here = self._here(key)
+        return here.version if isinstance(here, Record) else here
+
+    def _here(self, key: str) -> Record | Absent | None:
+        """Return the record as it is here, ``ABSENT`` where there is none, None where nothing is known."""
         entry = self.journal.get(key)
         if entry is not None and (entry.kind is Kind.DELETE or entry.expired(self._clock())):
             return ABSENT
         if entry is not None and entry.kind is Kind.PUT:
-            return entry.write_id
+            return Record(entry.value, entry.write_id, stale=True)
+        # A renewal that waits says how long the copy is good.
         copied = self._copied(key, renewed=entry is not None)
-        return None if copied is None else copied.version
+        return None if copied is None else Record(copied.value, copied.version, stale=True)
 
     def _check(self, key: str, if_version: Version | Absent | None) -> None:
         known = self.version(key)
@@ -169,10 +215,13 @@ class LocalView:
             copied = self._copied(key) if self._keep_bases else None
             base_value = copied.value if copied is not None and copied.version == base else None
             entry = replace(entry, base=base, base_value=base_value)
+            earlier: Iterable[Version | Absent] = self._astray.get(key, ())
         else:
-            entry = replace(entry, base=waiting.base, base_value=waiting.base_value).also_sent(waiting.sent)
-        entry = entry.also_sent(self._on_their_way.get(key, ()))
-        await self.journal.add(replace(entry, seq=self.journal.next_seq()))
+            entry = replace(entry, base=waiting.base, base_value=waiting.base_value)
+            earlier = waiting.sent
+        sent = (*earlier, *self._on_their_way.get(key, ()), *entry.sent)
+        entry = replace(entry, sent=(), seq=self.journal.next_seq()).also_sent(sent)
+        await self.journal.add(entry)
 
     def _copied(self, key: str, *, renewed: bool = False) -> Copy | None:
         copied = self._copies.get(key)
@@ -182,7 +231,3 @@ class LocalView:
 
     def _deadline(self, expires_in: float | None) -> float | None:
         return None if expires_in is None else self._clock() + expires_in
-
-
-def _unknown(key: str) -> StoreUnavailable:
-    return StoreUnavailable(f"{key[:80]!a}: the store cannot be asked, and nothing is known of it here")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import ConfigurationError, SessionKitError, StoreError, StoreUnavailable
 from sessionkit.resilience.entries import Kind
+from sessionkit.resilience.replaying import described
 from sessionkit.resilience.states import ConflictFound, Quarantined, State, StateChanged, Subscribers
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sessionkit.resilience.entries import Entry
     from sessionkit.resilience.journal import Journal
     from sessionkit.resilience.replaying import Outcome, Replayer
-    from sessionkit.store import SessionStore, Version
+    from sessionkit.store import Absent, SessionStore, Version
 
 _PAGE: Final = 32
 """Entries that are replayed at once; live operations wait no longer than for these."""
@@ -84,6 +85,7 @@ class Recovery:
 
     Attributes:
         state: The state now.
+        reason: Why the primary is left alone, or was the last time.
         subscribers: Who is told of events.
         counts: How often things happened.
     """
@@ -105,6 +107,7 @@ class Recovery:
         self._under_way: dict[str, asyncio.Future[None]] = {}
         # What an earlier process left must be taken up before anybody is answered.
         self.state = State.HEALTHY if journal.file is None else State.OPEN
+        self.reason = ""
         self.subscribers = Subscribers()
         self.counts = Counts()
 
@@ -176,7 +179,7 @@ class Recovery:
             StoreError: It refuses for a reason that lasts, such as a wrong password.
         """
         if not self._journal.depth:
-            self._become(State.HEALTHY, "the journal is empty")
+            self.state = State.HEALTHY  # it never was anything else: nobody is told
             return
         try:
             await self._probe()
@@ -209,10 +212,9 @@ class Recovery:
             except Exception as error:
                 # A driver's mistake, too, must not end the only one who looks after the primary.
                 if self.state in {State.PROBING, State.REPLAYING}:
-                    known = isinstance(error, SessionKitError)
-                    self._become(self._away(), str(error) if known else type(error).__name__)
+                    self._become(self._away(), described(error))
             else:
-                self._become(State.HEALTHY, "the journal is empty")
+                self._become(State.HEALTHY, "the primary answers, and nothing waits for it")
                 return
 
     async def _probe(self) -> None:
@@ -245,21 +247,18 @@ class Recovery:
         if entry is None:
             return
         # Whoever writes this key while its entry is on the way must know that it may arrive.
-        self._journal.note(entry.also_sent([entry.write_id]))
+        self._journal.note(entry.also_sent([entry.makes]))
         try:
             outcome = await self._replayer.replay(entry, lambda: self._sent(key))
-        except StoreError as error:
-            if error.temporary:
-                raise
-            self._set_aside(entry, str(error))
         except Exception as error:
+            if isinstance(error, StoreError) and error.temporary:
+                raise
             # Such as a value the primary does not take, or a merge that fails: nobody else shall wait for it.
-            known = isinstance(error, SessionKitError)
-            self._set_aside(entry, str(error) if known else f"on_conflict raised {type(error).__name__}")
+            self._set_aside(entry, described(error))
         else:
             await self._settle(entry, outcome)
 
-    def _sent(self, key: str) -> Collection[Version]:
+    def _sent(self, key: str) -> Collection[Version | Absent]:
         # What was on its way when the replay began may have been acknowledged since.
         entry = self._journal.get(key)
         return () if entry is None else entry.sent
@@ -268,7 +267,9 @@ class Recovery:
         self._count(entry, outcome)
         if outcome.record is not None:
             self._copies.take(entry.key, outcome.record.value, outcome.record.version, entry.deadline)
-        elif not (entry.kind is Kind.TOUCH and outcome.ending == "applied"):
+        elif entry.kind is Kind.TOUCH and outcome.ending == "applied":
+            self._copies.renew(entry.key, entry.deadline)
+        else:
             self._copies.forget(entry.key)
         await self._journal.settle(entry.key, lambda now: _follower(now, entry, outcome))
 
@@ -301,6 +302,8 @@ class Recovery:
         old = self.state
         if old is State.DRAINING:
             return  # whatever is still under way: a closed store stays closed
+        if state is State.OPEN:
+            self.reason = reason
         self.state = state
         if old is not state:
             self.subscribers.tell(StateChanged(old, state, reason))
@@ -314,7 +317,7 @@ def _follower(now: Entry, replayed: Entry, outcome: Outcome) -> Entry | None:
     if outcome.ending in {"primary", "superseded"}:
         return now  # it was based on what has lost, and meets the same conflict
     base_value = None if outcome.record is None else outcome.record.value
-    sent = tuple(version for version in now.sent if version not in {*replayed.sent, replayed.write_id})
+    sent = tuple(version for version in now.sent if version not in {*replayed.sent, replayed.makes})
     if now.kind is Kind.PUT and now.write_id == outcome.version:
         # The same write, renewed meanwhile or before.
         return replace(

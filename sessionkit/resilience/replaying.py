@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from sessionkit.errors import StoreUnavailable, VersionConflict
+from sessionkit.errors import SessionKitError, StoreError, StoreUnavailable, VersionConflict
 from sessionkit.resilience.entries import Kind
 from sessionkit.store import ABSENT, VERSION_BYTES, Absent, Record, Version
 
@@ -54,22 +55,22 @@ class Replayer:
         self._policy = policy
         self._clock = clock
 
-    async def replay(self, entry: Entry, sent: Callable[[], Collection[Version]]) -> Outcome:
+    async def replay(self, entry: Entry, sent: Callable[[], Collection[Version | Absent]]) -> Outcome:
         """Write one entry, if the primary still is where the write was based.
 
         Args:
             entry: The entry.
-            sent: Returns the ids of our own writes of the key that may have arrived by the time of the call.
+            sent: Returns what our own writes of the key may have left there by the time of the call.
 
         Raises:
             SessionKitError: The primary failed or refused; the entry may be replayed again.
         """
         if entry.kind is Kind.TOUCH:
             return await self._touch(entry, sent)
-        if entry.expired(self._clock()):
-            return await self._end(entry)
         expected = ABSENT if entry.base is None else entry.base
         for _ in range(_ROUNDS):
+            if entry.expired(self._clock()):
+                return await self._end(entry)
             try:
                 return await self._write(entry, expected)
             except VersionConflict as conflict:
@@ -103,7 +104,7 @@ class Replayer:
         else:
             await self._primary.delete(entry.key, if_version=expected)
 
-    async def _touch(self, entry: Entry, sent: Callable[[], Collection[Version]]) -> Outcome:
+    async def _touch(self, entry: Entry, sent: Callable[[], Collection[Version | Absent]]) -> Outcome:
         """Renew what the renewal was of; if somebody wrote since, that has an expiry of its own."""
         if entry.expired(self._clock()):
             return Outcome("superseded", entry.base)  # others may have renewed it since, for longer
@@ -144,6 +145,8 @@ class Replayer:
         if self._policy == "primary_wins":
             return Outcome("primary", current)
         for _ in range(_ROUNDS):
+            if entry.expired(self._clock()):
+                return await self._end(entry)
             try:
                 if self._policy == "local_wins":
                     written = await self._write(entry, current)
@@ -162,7 +165,10 @@ class Replayer:
             return Outcome("merged", merged_id, theirs)
         their_value = None if theirs is None else theirs.value
         mine = entry.value if entry.kind is Kind.PUT else None
-        merged = self._policy(entry.base_value, mine, their_value)
+        try:
+            merged = self._policy(entry.base_value, mine, their_value)
+        except Exception as error:
+            raise StoreError(f"on_conflict raised {described(error)}", temporary=False) from error
         if merged == their_value:
             return Outcome("primary", ABSENT if theirs is None else theirs.version)
         if merged is None:
@@ -183,6 +189,14 @@ class Replayer:
             return None
         # A clock that was set back gives no longer life, and some may have passed since it was looked at.
         return max(min(entry.deadline - self._clock(), entry.expires_in), _SHORTEST)
+
+
+def described(error: Exception) -> str:
+    """Return what an error says; of a foreign one, whose text may hold data, what it is and where from."""
+    if isinstance(error, SessionKitError):
+        return str(error)
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} ({at.name}, line {at.lineno} of {at.filename})"
 
 
 def _unsettled(entry: Entry) -> StoreUnavailable:

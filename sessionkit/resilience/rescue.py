@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sessionkit.errors import Applied, JournalFull, LockNotAcquired, StoreError, StoreUnavailable
 from sessionkit.resilience.states import State
+from sessionkit.store import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -132,7 +133,7 @@ class Rescue:
         if record is not None and renew_for is not None:
             if failure is not None:
                 self._recovery.open(str(failure))
-            await self._journal(self._local.touch(key, renew_for, None))
+            await self._counted(self._local.touch(key, renew_for, None))
         return record
 
     async def get_many_after(
@@ -183,23 +184,32 @@ class Rescue:
             sent: Whether it may have reached the primary.
         """
         assert put.write_id is not None
-        return await self._journal(self._local.put(put, [put.write_id] if sent else []), sent=sent)
+        return await self._counted(self._local.put(put, [put.write_id] if sent else []), sent=sent)
 
     async def delete_after(
         self, error: StoreError, started: float, key: str, if_version: Version | None
     ) -> bool:
         """Delete again, or in the journal."""
+        maybe = error.applied is not Applied.NO
+
+        async def attempt() -> bool:
+            nonlocal maybe
+            try:
+                return await self._primary.delete(key, if_version=if_version)
+            except StoreError as failure:
+                maybe |= failure.applied is not Applied.NO
+                raise
+
         try:
-            deleted = await self._again(
-                error, started, lambda: self._primary.delete(key, if_version=if_version), key
-            )
+            with self._local.on_its_way(key, ABSENT):
+                deleted = await self._again(error, started, attempt, key)
         except StoreError as failure:
             if not self._hides(failure):
                 raise
             self._open(failure, key)
             return await self.delete(key, if_version, sent=failure.applied is not Applied.NO)
         # What an attempt that was thought lost has deleted is not there for the next one.
-        return deleted or error.applied is not Applied.NO
+        return deleted or maybe
 
     async def delete(self, key: str, if_version: Version | None, *, sent: bool = False) -> bool:
         """Delete in the journal.
@@ -209,7 +219,7 @@ class Rescue:
             if_version: Only at this version.
             sent: Whether the deletion may have reached the primary.
         """
-        return await self._journal(self._local.delete(key, if_version, sent=sent), sent=sent)
+        return await self._counted(self._local.delete(key, if_version, sent=sent), sent=sent)
 
     async def touch_after(
         self,
@@ -235,7 +245,7 @@ class Rescue:
 
     async def touch(self, key: str, expires_in: float | None, if_version: Version | None) -> bool:
         """Renew in the journal."""
-        return await self._journal(self._local.touch(key, expires_in, if_version))
+        return await self._counted(self._local.touch(key, expires_in, if_version))
 
     async def lease_after(
         self, error: StoreError, started: float, acquire: Callable[[], Awaitable[Lease]]
@@ -264,7 +274,8 @@ class Rescue:
             self._recovery.open(str(error))
         return self._recovery.state in {State.HEALTHY, State.REPLAYING}
 
-    async def _journal(self, write: Coroutine[Any, Any, T], *, sent: bool = False) -> T:
+    async def _counted(self, write: Coroutine[Any, Any, T], *, sent: bool = False) -> T:
+        """Return what a write into the journal returns, and count it; a closed store takes none."""
         if self._recovery.state is State.DRAINING:
             write.close()
             applied = Applied.MAYBE if sent else Applied.NO

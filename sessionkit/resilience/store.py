@@ -8,22 +8,21 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from sessionkit.errors import (
     Applied,
     BatchFailed,
-    CircuitOpen,
     ConfigurationError,
     LockNotAcquired,
-    SessionKitError,
     StoreError,
     StoreUnavailable,
-    VersionConflict,
 )
+from sessionkit.resilience.batches import delete_each, finish_puts, result_of
 from sessionkit.resilience.conflicts import check_policy
 from sessionkit.resilience.copies import LastKnown
 from sessionkit.resilience.entries import Kind
+from sessionkit.resilience.gate import Gate, closed
 from sessionkit.resilience.journal import Journal
 from sessionkit.resilience.local import LocalView
 from sessionkit.resilience.recovery import CircuitBreaker, Recovery
@@ -46,7 +45,6 @@ from sessionkit.store import (
     Version,
     Where,
     check_expiry,
-    check_key,
     check_keys_in_turns,
     check_prefix,
     check_put,
@@ -57,8 +55,9 @@ from sessionkit.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+    from sessionkit.resilience.batches import Result
     from sessionkit.resilience.conflicts import Policy
     from sessionkit.resilience.recovery import Counts
     from sessionkit.resilience.retrying import RetryBudget
@@ -127,21 +126,20 @@ class ResilientStore(SessionStore):
         self.journal = Journal() if journal is None else journal
         self.primary = self._primary = primary
         self._copies = LastKnown() if fallback is None else fallback
-        self._raises = outage == "raise"
         self._clock = clock
-        local = LocalView(self.journal, self._copies, clock, keep_bases=callable(on_conflict))
+        self._local = LocalView(self.journal, self._copies, clock, keep_bases=callable(on_conflict))
         breaker = CircuitBreaker() if breaker is None else breaker
         replayer = Replayer(primary, on_conflict, clock)
         self._recovery = Recovery(primary, self.journal, self._copies, replayer, breaker)
         retries = Retries(RetryPolicy() if retry is None else retry, deadline)
         self._budget = retries.budget
+        raises = outage == "raise"
+        self._gate = Gate(self.journal, self._recovery, raises=raises)
         self._rescue = Rescue(
-            primary, local, self._recovery, retries, most_failures=breaker.failures, raises=self._raises
+            primary, self._local, self._recovery, retries, most_failures=breaker.failures, raises=raises
         )
         self._locks = Locks(LocalLeases(clock))
-        self._loading: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._closed = False
-        self._loaded = self.journal.file is None
 
     def __repr__(self) -> str:
         return f"ResilientStore({self._primary!r}, state={self.state.value})"
@@ -182,9 +180,10 @@ class ResilientStore(SessionStore):
             StoreUnavailable: The primary cannot be asked, and nothing is known of this key.
         """
         self._budget.requests += 1
-        if self._recovery.state is not _HEALTHY and not await self._asks_primary(key):
+        if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             check_expiry(renew_for)
             return await self._rescue.get(key, renew_for)
+        held = self._copies.held(key)
         started = monotonic()
         try:
             record = await self._primary.get(key, renew_for=renew_for)
@@ -192,7 +191,12 @@ class ResilientStore(SessionStore):
             record, local = await self._rescue.get_after(error, started, key, renew_for)
             if local:
                 return record
-        self._saw(key, record, renew_for)
+        self._rescue.failures = 0
+        if renew_for is None:
+            self._copies.read(key, record, held)
+        else:
+            self._copies.renewed(key, record, self._clock() + renew_for, held)
+            await self._renewed(key)
         return record
 
     async def put(
@@ -213,7 +217,7 @@ class ResilientStore(SessionStore):
         """
         self._budget.requests += 1
         version = new_version() if write_id is None else write_id
-        if self._recovery.state is not _HEALTHY and not await self._asks_primary(key):
+        if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             put = Put(key, value, expires_in, if_version, version)
             check_put(put, self.capabilities.max_value_bytes)
             return await self._rescue.put(put)
@@ -224,8 +228,11 @@ class ResilientStore(SessionStore):
             )
         except StoreError as error:
             return await self._put_after(error, started, Put(key, value, expires_in, if_version, version))
-        self._wrote(key, value, expires_in, version)
-        self._check_current(key, if_version, version)
+        except asyncio.CancelledError:
+            self._local.astray(key, version)
+            raise
+        self._copies.take(key, value, version, None if expires_in is None else self._clock() + expires_in)
+        await self._arrived(key, version, if_version)
         return receipt
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
@@ -237,7 +244,7 @@ class ResilientStore(SessionStore):
             JournalFull: As ``put``.
         """
         self._budget.requests += 1
-        if self._recovery.state is not _HEALTHY and not await self._asks_primary(key):
+        if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             check_version(if_version)
             return await self._rescue.delete(key, if_version)
         started = monotonic()
@@ -245,8 +252,8 @@ class ResilientStore(SessionStore):
             deleted = await self._primary.delete(key, if_version=if_version)
         except StoreError as error:
             deleted = await self._rescue.delete_after(error, started, key, if_version)
-        self._rescue.failures = 0
         self._copies.forget(key)
+        await self._arrived(key, ABSENT)
         return deleted
 
     async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
@@ -259,7 +266,7 @@ class ResilientStore(SessionStore):
             JournalFull: As ``put``.
         """
         self._budget.requests += 1
-        if self._recovery.state is not _HEALTHY and not await self._asks_primary(key):
+        if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             check_expiry(expires_in)
             check_version(if_version)
             return await self._rescue.touch(key, expires_in, if_version)
@@ -273,6 +280,7 @@ class ResilientStore(SessionStore):
             self._copies.renew(key, None if expires_in is None else self._clock() + expires_in)
         else:
             self._copies.forget(key)
+        await self._renewed(key)
         return there
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
@@ -285,11 +293,12 @@ class ResilientStore(SessionStore):
         """
         wanted = await check_keys_in_turns(keys)
         self._budget.requests += 1
-        if not await self._may_ask():
+        if not await self._gate.is_open():
             return self._rescue.get_many(wanted)
         # What waits for the primary is known here, and better.
         here = self._rescue.get_many(key for key in wanted if key in self.journal)
         there = [key for key in wanted if key not in self.journal] if self.journal.depth else wanted
+        held = [self._copies.held(key) for key in there]
         started = monotonic()
         try:
             found = await self._primary.get_many(there)
@@ -300,7 +309,8 @@ class ResilientStore(SessionStore):
         for at, key in enumerate(there):
             if at % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
-            self._saw(key, found.get(key), None)
+            self._copies.read(key, found.get(key), held[at])
+        self._rescue.failures = 0
         return found | here
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
@@ -316,19 +326,27 @@ class ResilientStore(SessionStore):
             for put in await check_puts_in_turns(puts, self.capabilities.max_value_bytes)
         ]
         self._budget.requests += 1
-        if not await self._may_ask():
-            return receipts_of([await _result(self._rescue.put(put)) for put in batch])
+        if not await self._gate.is_open():
+            return receipts_of([await result_of(self._rescue.put(put)) for put in batch])
         if self.journal.depth and any(put.key in self.journal for put in batch):
-            return receipts_of([await _result(self._put(put)) for put in batch])
+            return receipts_of([await result_of(self._put(put)) for put in batch])
         started = monotonic()
-        results: Sequence[Receipt | SessionKitError]
+        results: Sequence[Result]
         try:
             results = await self._primary.put_many(batch)
         except BatchFailed as failed:
             results = failed.results
         except StoreError as error:
             results = [error] * len(batch)
-        return receipts_of(await self._finish(batch, results, started))
+        except asyncio.CancelledError:
+            for put in batch:
+                self._local.astray(put.key, cast("Version", put.write_id))
+            raise
+
+        async def again(error: StoreError, put: Put) -> Receipt:
+            return await self._put_after(error, started, put)
+
+        return receipts_of(await finish_puts(batch, results, self._written, again))
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """See ``SessionStore.delete_many``.
@@ -340,19 +358,19 @@ class ResilientStore(SessionStore):
         """
         wanted = await check_keys_in_turns(keys)
         self._budget.requests += 1
-        if not await self._may_ask() or any(key in self.journal for key in wanted):
-            return await _delete_each(wanted, self.delete)
+        if not await self._gate.is_open() or any(key in self.journal for key in wanted):
+            return await delete_each(wanted, self.delete)
         started = monotonic()
         try:
             deleted = await self._primary.delete_many(wanted)
         except StoreError as error:
             first = error
-            deleted = await _delete_each(
+            deleted = await delete_each(
                 wanted, lambda key: self._rescue.delete_after(first, started, key, None)
             )
-        self._rescue.failures = 0
         for key in wanted:
             self._copies.forget(key)
+            await self._arrived(key, ABSENT)
         return deleted
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
@@ -363,7 +381,7 @@ class ResilientStore(SessionStore):
         """
         check_prefix(prefix)
         self._budget.requests += 1
-        if not await self._may_ask():
+        if not await self._gate.is_open():
             raise StoreUnavailable("the store cannot be asked for its keys: it is degraded")
         waiting = {entry.key: entry for entry in self.journal if entry.key.startswith(prefix)}
         async for key in self._primary.scan(prefix):
@@ -389,7 +407,7 @@ class ResilientStore(SessionStore):
                 return await stack.enter_async_context(self._primary.lock(key, lease=lease, wait=left))
 
             theirs: Lease | None = None
-            if await self._asks_primary(key):
+            if await self._gate.is_open_for(key):
                 started = monotonic()
                 try:
                     theirs = await acquire()
@@ -402,11 +420,14 @@ class ResilientStore(SessionStore):
     async def ping(self) -> float:
         """See ``SessionStore.ping``; it asks the primary in every state."""
         if self._recovery.state is State.DRAINING:
-            raise _closed()
+            raise closed()
         return await self._primary.ping()
 
     async def aclose(self) -> None:
         """See ``SessionStore.aclose``; what is journaled is written while there is time.
+
+        An operation that is under way ends as the primary ends it. One that the primary fails from now on is
+        told so, instead of being journaled where nobody may ever read it.
 
         Raises:
             StoreUnavailable: The primary could not be reached, and the journal is in memory: writes that
@@ -433,156 +454,59 @@ class ResilientStore(SessionStore):
                 temporary=False,
             )
 
-    async def _may_ask(self) -> bool:
-        """Return whether the primary may be asked.
+    async def _arrived(
+        self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None
+    ) -> None:
+        """Take note that the primary has a write.
+
+        Args:
+            key: The record's key.
+            makes: What stands there now.
+            if_version: What the write was on the condition of.
 
         Raises:
-            CircuitOpen: It may not, and nothing else is to be asked.
-            StoreUnavailable: The store is closed.
+            VersionConflict: A later write of the key is acknowledged, which it did not know of.
+            StoreError: The write is done, but what is left of an earlier one cannot be dropped.
         """
-        recovery = self._recovery
-        if not self._loaded and recovery.state is not State.DRAINING:
-            async with self._loading_turn():
-                if not self._loaded:
-                    await self.journal.load()
-                    await recovery.start()
-                    self._loaded = True
-        if recovery.state is State.DRAINING:
-            raise _closed()
-        recovery.ensure_probing()
-        if recovery.state in {State.HEALTHY, State.REPLAYING}:
-            return True
-        if self._raises:
-            raise CircuitOpen("the store failed too often just now, and is left alone until a probe succeeds")
-        return False
-
-    def _loading_turn(self) -> asyncio.Lock:
-        # One for each event loop: asyncio's lock knows but one.
-        loop = asyncio.get_running_loop()
-        if self._loading is None or self._loading[0] is not loop:
-            self._loading = (loop, asyncio.Lock())
-        return self._loading[1]
-
-    async def _asks_primary(self, key: str) -> bool:
-        """Return whether the primary is asked for this key: then nothing waits for it any more.
-
-        Raises:
-            CircuitOpen: As ``_may_ask``.
-            StoreUnavailable: As ``_may_ask``.
-        """
-        check_key(key)
-        if not await self._may_ask():
-            return False
-        if key in self.journal:
-            try:
-                await self._recovery.replay_key(key)
-            except StoreError as error:
-                self._recovery.open(str(error))
-        return key not in self.journal and await self._may_ask()
-
-    def _saw(self, key: str, record: Record | None, renew_for: float | None) -> None:
-        """Take note of what was read."""
         self._rescue.failures = 0
-        if record is None:
-            self._copies.forget(key)
-        elif renew_for is None:
-            self._copies.read(key, record)
-        else:
-            self._copies.take(key, record.value, record.version, self._clock() + renew_for)
-
-    def _wrote(self, key: str, value: bytes, expires_in: float | None, version: Version) -> None:
-        """Take note of what was written."""
-        self._rescue.failures = 0
-        self._copies.take(key, value, version, None if expires_in is None else self._clock() + expires_in)
-        if self._recovery.state is not _HEALTHY and (waiting := self.journal.get(key)) is not None:
+        if key in self.journal.leftovers:
+            await self._outdate(key)
+        if self._recovery.state is not _HEALTHY:
             # It was on its way when another write of this key was journaled.
-            self.journal.note(waiting.also_sent([version]))
+            self._local.arrived(key, makes)
+            if not isinstance(makes, Absent):
+                self._local.check_current(key, if_version, makes)
 
-    def _check_current(self, key: str, if_version: Version | Absent | None, version: Version) -> None:
-        """Refuse a write on a condition if another write was acknowledged while it was on its way.
+    async def _renewed(self, key: str) -> None:
+        """Take note that the primary has renewed a record; this replaces no write that was set aside."""
+        if key in self.journal.leftovers and key not in self.journal.quarantined:
+            await self._outdate(key)
 
-        Raises:
-            VersionConflict: One was, and will replace this one, which is on the primary until then.
-        """
-        waiting = None if if_version is None else self.journal.get(key)
-        if waiting is not None and waiting.kind is not Kind.TOUCH and waiting.write_id != version:
-            conflict = VersionConflict(
-                key, current=ABSENT if waiting.kind is Kind.DELETE else waiting.write_id
-            )
-            conflict.applied = Applied.MAYBE
-            raise conflict
+    async def _outdate(self, key: str) -> None:
+        """Drop what is left of earlier writes of a key before a later one is acknowledged."""
+        try:
+            await self.journal.outdate(key)
+        except StoreError as error:
+            error.applied = Applied.YES
+            raise
 
     async def _put(self, put: Put) -> Receipt:
         key, value, expires_in, if_version, write_id = put
         return await self.put(key, value, expires_in=expires_in, if_version=if_version, write_id=write_id)
 
     async def _written(self, put: Put, receipt: Receipt) -> Receipt:
-        self._wrote(put.key, put.value, put.expires_in, receipt.version)
-        self._check_current(put.key, put.if_version, receipt.version)
+        ends = None if put.expires_in is None else self._clock() + put.expires_in
+        self._copies.take(put.key, put.value, receipt.version, ends)
+        await self._arrived(put.key, receipt.version, put.if_version)
         return receipt
 
     async def _put_after(self, error: StoreError, started: float, put: Put) -> Receipt:
-        known = self._copies.get(put.key)
+        held = self._copies.held(put.key)
         receipt = await self._rescue.put_after(error, started, put)
-        if receipt.where is Where.PRIMARY:
-            # It may have arrived long ago; then what was seen since is newer.
-            if self._copies.get(put.key) == known:
-                self._wrote(put.key, put.value, put.expires_in, receipt.version)
-            self._check_current(put.key, put.if_version, receipt.version)
+        if receipt.where is Where.JOURNALED:
+            return receipt
+        if self._copies.held(put.key) is held:
+            return await self._written(put, receipt)
+        # It may have arrived long ago; then what was seen since is newer.
+        await self._arrived(put.key, receipt.version, put.if_version)
         return receipt
-
-    async def _finish(
-        self, batch: Sequence[Put], results: Sequence[Receipt | SessionKitError], started: float
-    ) -> list[Receipt | SessionKitError]:
-        """Return the results of a batch, with what failed for now tried again or journaled."""
-        ends: list[Receipt | SessionKitError] = []
-        last = {put.key: at for at, put in enumerate(batch)}
-        replaced: list[int] = []
-        written = {
-            put.key: at
-            for at, (put, result) in enumerate(zip(batch, results, strict=True))
-            if isinstance(result, Receipt)
-        }
-        for at, (put, result) in enumerate(zip(batch, results, strict=True)):
-            assert put.write_id is not None
-            if isinstance(result, Receipt):
-                ends.append(await _result(self._written(put, result)))
-            elif not isinstance(result, StoreError) or not result.temporary:
-                ends.append(result)
-            elif last[put.key] > at and batch[last[put.key]].if_version is None:
-                # Its successor takes its place; done again, it might come after that.
-                replaced.append(at)
-                ends.append(result)
-            elif written.get(put.key, -1) > at:
-                ends.append(Receipt(put.write_id))  # a later put of the batch has replaced it already
-            else:
-                ends.append(await _result(self._put_after(result, started, put)))
-        for at in replaced:
-            end, write_id = ends[last[batch[at].key]], batch[at].write_id
-            assert write_id is not None
-            ends[at] = Receipt(write_id, end.where) if isinstance(end, Receipt) else end
-        return ends
-
-
-async def _delete_each(keys: Sequence[str], delete: Callable[[str], Awaitable[bool]]) -> int:
-    """Delete one by one; what fails after the first one says ``applied=MAYBE``."""
-    deleted = 0
-    for at, key in enumerate(keys):
-        try:
-            deleted += await delete(key)
-        except StoreError as error:
-            if at:
-                error.applied = Applied.MAYBE
-            raise
-    return deleted
-
-
-async def _result(write: Awaitable[Receipt]) -> Receipt | SessionKitError:
-    try:
-        return await write
-    except SessionKitError as error:
-        return error
-
-
-def _closed() -> StoreUnavailable:
-    return StoreUnavailable("the store is closed", temporary=False)

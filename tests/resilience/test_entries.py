@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sessionkit.errors import CorruptRecord
 from sessionkit.resilience import Entry, Kind
-from sessionkit.resilience.entries import _checksum
-from sessionkit.store import ABSENT, VERSION_BYTES, Version
+from sessionkit.resilience.entries import MOST_SENT, _checksum
+from sessionkit.store import ABSENT, VERSION_BYTES, Absent, Version
 from sessionkit.testing.strategies import text
 
 versions = st.binary(min_size=VERSION_BYTES, max_size=VERSION_BYTES).map(Version)
@@ -28,7 +28,7 @@ entries = st.builds(
     expires_in=seconds,
     base=st.none() | st.just(ABSENT) | versions,
     base_value=st.none() | st.binary(),
-    sent=st.lists(versions, max_size=6).map(tuple),
+    sent=st.lists(versions | st.just(ABSENT), max_size=MOST_SENT, unique=True).map(tuple),
 )
 
 
@@ -76,14 +76,14 @@ def test_it_counts_for_all_the_bytes_it_carries(entry: Entry) -> None:
     assert entry.size > carried
 
 
-@given(entries, st.lists(versions), st.lists(versions))
-def test_ids_that_were_sent_add_up_and_each_stands_once(
-    entry: Entry, first: list[Version], second: list[Version]
+@given(entries, st.lists(versions | st.just(ABSENT)))
+def test_the_last_of_what_was_sent_is_remembered_each_once(
+    entry: Entry, later: list[Version | Absent]
 ) -> None:
-    sent = entry.also_sent(first).also_sent(second).sent
-    assert len(set(sent)) == len(sent)
-    assert set(sent) == {*entry.sent, *first, *second}
-    assert entry.also_sent(first).also_sent(first) == entry.also_sent(first)
+    sent = entry.also_sent(later).sent
+    assert len(set(sent)) == len(sent) <= MOST_SENT
+    assert sent == tuple(dict.fromkeys((*entry.sent, *later)))[-MOST_SENT:]
+    assert entry.also_sent(sent[:0]) == entry
 
 
 def test_it_ends_at_its_deadline() -> None:

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessionkit.errors import ConfigurationError, CorruptRecord, StoreUnavailable
+from sessionkit.errors import Applied, ConfigurationError, CorruptRecord, StoreUnavailable
 from sessionkit.resilience import CircuitBreaker, Journal, Quarantined, ResilientStore, State, StoreFile
-from sessionkit.store import ABSENT, Where
+from sessionkit.store import ABSENT, Put, Where
 from sessionkit.testing.chaos import ChaosStore
 from sessionkit_memory import MemoryStore
 from sessionkit_sqlite import SqliteStore
 from tests.resilience.waiting import PATIENCE, became, turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Iterator
 
     from sessionkit.resilience import Event
 
@@ -308,3 +308,69 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path, file: P
     both = f"\"$@\" fill '{file}' disk; test $? = {CRASHED} && \"$@\" show '{file}'"
     report, found = run(wrapper=(*wrapper, "sh", "-c", both, "sh")).splitlines()
     check_full(json.loads(report), json.loads(found))
+
+
+@pytest.mark.parametrize("step", ["put", "put_many", "delete", "delete_many"])
+async def test_what_was_set_aside_does_not_come_back_over_a_later_write(file: Path, step: str) -> None:
+    memory = MemoryStore()
+    primary = ChaosStore(memory, seed=1)
+    store = open_store(primary, file)
+    await store.put("key", b"base")
+    primary.refuse()
+    await store.put("key", b"poison")
+    primary.heal()
+    primary.fail_key("key", StoreUnavailable("no permission", temporary=False))
+    await became(store, State.HEALTHY)
+    assert set(store.journal.quarantined) == {"key"}
+    primary.heal()
+    calls: dict[str, Awaitable[object]] = {
+        "put": store.put("key", b"later"),
+        "put_many": store.put_many([Put("key", b"later")]),
+        "delete": store.delete("key"),
+        "delete_many": store.delete_many(["key"]),
+    }
+    await calls.pop(step)
+    for call in calls.values():
+        call.close()  # type: ignore[attr-defined]
+    assert not store.journal.quarantined
+    assert store.journal.bytes == 0
+    expected = await memory.get("key")
+    copy = MemoryStore()
+    if expected is not None:
+        await copy.put("key", expected.value, write_id=expected.version)
+    await store.aclose()
+    store = open_store(copy, file)
+    await store.get("other")
+    await became(store, State.HEALTHY)
+    assert store.counts.replayed == 0
+    assert await copy.get("key") == expected
+    await store.aclose()
+
+
+async def test_a_write_is_not_acknowledged_while_the_file_keeps_an_older_one(tmp_path: Path) -> None:
+    memory = MemoryStore()
+    primary = ChaosStore(memory, seed=1)
+    disk = ChaosStore(SqliteStore(tmp_path / "journal.db"), seed=2)
+    store = ResilientStore(
+        primary,
+        journal=Journal(file=StoreFile(disk, tmp_path / "lock")),
+        breaker=CircuitBreaker(first_pause=0.01, longest_pause=0.02),
+    )
+    primary.refuse()
+    await store.put("key", b"1", if_version=ABSENT)
+    disk.refuse(StoreUnavailable("the disk is full"))
+    primary.heal()
+    await became(store, State.HEALTHY)
+    assert store.journal.depth == 0
+    assert store.journal.leftovers == {"key"}
+    for call in (store.delete("key"), store.put("key", b"2"), store.delete_many(["key"])):
+        with pytest.raises(StoreUnavailable, match="the disk is full") as caught:
+            await call
+        assert caught.value.applied is Applied.YES
+    assert await memory.get("key") is None
+    disk.heal()
+    assert await store.delete("key") is False
+    assert not store.journal.leftovers
+    await store.aclose()
+    async with open_store(MemoryStore(), tmp_path / "journal.db") as store:
+        assert await store.get("key") is None

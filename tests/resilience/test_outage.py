@@ -163,14 +163,14 @@ async def test_what_ended_meanwhile_does_not_come_back() -> None:
 
 @in_virtual_time
 async def test_a_full_journal_refuses_and_keeps_what_it_has() -> None:
-    async with world(journal=Journal(max_bytes=2000)) as here:
+    async with world(journal=Journal(max_bytes=2800)) as here:
         here.link.refuse()
         kept = [await here.store.put(f"{number}", b"x" * 500) for number in range(2)]
         with pytest.raises(JournalFull) as caught:
             await here.store.put("more", b"x" * 500)
         assert caught.value.temporary
         assert here.store.state is State.SATURATED
-        assert here.store.journal.bytes <= 2000
+        assert here.store.journal.bytes <= 2800
         await here.heal()
         assert (await here.primary.get_many(["0", "1", "more"])).keys() == {"0", "1"}
         assert [receipt.where for receipt in kept] == [Where.JOURNALED] * 2
