@@ -37,7 +37,8 @@ def open_store(
 
     Args:
         url: Such as ``memory://``, ``sqlite:///bot.db`` or ``redis://localhost:6379/0``. None: what the
-            settings say; see ``Settings``.
+            settings say; see ``Settings``. With a URL no setting counts, but for ``SESSIONKIT_PREFIX``, which
+            is not the store's.
         outage: ``"fallback"`` hides an outage, ``"raise"`` does not; see ``ResilientStore``. None: what the
             settings say where they name the store, else ``"fallback"``.
         journal: Where an outage's writes are kept: a file's URL, such as ``sqlite:///outage.db``, of which
@@ -58,14 +59,22 @@ def open_store(
         except ConfigurationError as error:
             raise ConfigurationError(f"{target.source}: {error}") from None
         outage = settings.outage if outage is None else outage
-        if settings.journal is not None and journal is None and outage != "raise":
+        if settings.journal is not None and journal is None:
             try:
                 journal = open_journal(settings.journal)
             except ConfigurationError as error:
                 raise ConfigurationError(f"SESSIONKIT_JOURNAL: {error}") from None
+            if outage == "raise":
+                raise ConfigurationError(
+                    "SESSIONKIT_JOURNAL is set, and outage='raise' journals nothing: keep one of them"
+                )
+    if isinstance(journal, str):
+        journal = open_journal(journal)
+    if journal is not None and isinstance(journal.file, StoreFile) and journal.file.lies_in(driver):
+        raise ConfigurationError(f"the journal of {driver!r} needs a file of its own, such as outage.db")
     return ResilientStore(
         driver,
-        journal=open_journal(journal) if isinstance(journal, str) else journal,
+        journal=journal,
         outage="fallback" if outage is None else outage,
         on_conflict=on_conflict,
     )

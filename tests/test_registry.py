@@ -63,6 +63,9 @@ async def test_an_outage_is_hidden_unless_told_otherwise(
             with pytest.raises(ConfigurationError, match=r"open already.*outage\.db\.lock"):
                 await second.get("key")
     monkeypatch.setenv("SESSIONKIT_OUTAGE", "raise")
+    with pytest.raises(ConfigurationError, match="SESSIONKIT_JOURNAL is set"):
+        open_store()
+    monkeypatch.delenv("SESSIONKIT_JOURNAL")
     async with open_store() as store:
         with pytest.raises(StoreUnavailable, match="cannot be reached"):
             await store.get("key")
@@ -79,6 +82,12 @@ async def test_an_outage_is_hidden_unless_told_otherwise(
 def test_a_journal_is_a_file(journal: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         open_store("memory://", journal=journal)
+
+
+def test_a_store_and_its_journal_do_not_share_a_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ConfigurationError, match="a file of its own"):
+        open_store(f"sqlite:///{tmp_path / 'bot.db'}", journal=f"sqlite:///{tmp_path / 'link' / 'bot.db'}")
 
 
 def test_an_unknown_scheme_names_the_known_ones_and_what_to_install() -> None:
