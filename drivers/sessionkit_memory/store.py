@@ -88,6 +88,9 @@ class MemoryStore(SessionStore):
         self._locks = Locks(LocalLeases(clock))
         self._closed = False
 
+    def __repr__(self) -> str:
+        return f"MemoryStore(max_bytes={self._max_bytes})"
+
     @property
     def capabilities(self) -> Capabilities:
         """See ``SessionStore.capabilities``."""

