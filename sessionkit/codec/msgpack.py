@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sessionkit.codec.envelope import HEADER_BYTES, MAX_SCHEMA, seal, unseal
+from sessionkit.codec.compression import Compressor
+from sessionkit.codec.envelope import HEADER_BYTES, open_record, schema_of, seal
 from sessionkit.codec.lifting import Lifting
 from sessionkit.codec.limits import Limits
 from sessionkit.codec.lowering import Lowering
+from sessionkit.codec.migrations import Migrations
 from sessionkit.codec.plain import is_plain, is_plain_tree, may_be_odd, pack, unique, unpack
+from sessionkit.codec.protocol import Codec
 from sessionkit.codec.registry import Registry
-from sessionkit.errors import CodecError, ConfigurationError, RecordTooLarge, UnsupportedType
+from sessionkit.codec.wrapping import Wrapper
+from sessionkit.errors import CodecError, RecordTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from sessionkit.codec.compression import Compression
+    from sessionkit.codec.encryption import Keyring
+    from sessionkit.codec.migrations import Migration
+
+DEFAULT_COMPRESS_FROM: Final = 16 * 1024
+"""Below this, what compression saves is not worth the time it takes."""
 
 T = TypeVar("T")
 EnumT = TypeVar("EnumT", bound=Enum)
 
 
-class MsgpackCodec:
+class MsgpackCodec(Codec):
     """Keeps values as msgpack in a checked envelope; see ``Codec`` for the contract.
 
     Natively: None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset, datetime,
@@ -34,19 +45,36 @@ class MsgpackCodec:
         limits: How large a record may be.
         schema: The version of what your values mean, 1 to 65535; written into every record. A record of a
             newer schema is refused.
+        migrations: What makes of a value of each older schema one of the next, by the older one's number; for
+            all of them, or for none, and then older values are read as they are.
+        compression: How large records are compressed: ``"zstd"``, ``"zlib"``, ``"off"``, or ``"auto"``: zstd
+            where it is installed. Records are read whatever they were compressed by.
+        compress_from: From how many bytes on a record is compressed; it is so only if that saves some.
+        keyring: The keys that encrypt and decrypt records; None: records are not encrypted.
+        strict: Whether, with a keyring, records that are not encrypted are refused. False: they are read,
+            which is for the time until ``sessionkit rekey`` has encrypted them all.
 
     Raises:
-        ConfigurationError: The schema is no such number.
+        ConfigurationError: One of them is not so, or needs a package that is not installed.
     """
 
-    def __init__(self, *, limits: Limits = Limits(), schema: int = 1) -> None:
-        if type(schema) is not int or not 1 <= schema <= MAX_SCHEMA:
-            raise ConfigurationError(
-                f"a schema version is a whole number from 1 to {MAX_SCHEMA}, not {schema!r}"
-            )
+    def __init__(
+        self,
+        *,
+        limits: Limits = Limits(),
+        schema: int = 1,
+        migrations: Mapping[int, Migration] | None = None,
+        compression: Compression = "auto",
+        compress_from: int = DEFAULT_COMPRESS_FROM,
+        keyring: Keyring | None = None,
+        strict: bool = True,
+    ) -> None:
         self._limits = limits
+        self._migrations = Migrations(schema, migrations or {})
         self._schema = schema
         self._registry = Registry()
+        compressor = Compressor(compression, compress_from, limits.stored_bytes)
+        self._wrapper = Wrapper(compressor, keyring, strict, limits.stored_bytes)
 
     def register(self, tag: str, type: type[T], to: Callable[[T], object], from_: Callable[[Any], T]) -> None:
         """Keep values of a type.
@@ -87,8 +115,8 @@ class MsgpackCodec:
         """
         self._registry.add_namedtuple(tag, cls)
 
-    def encode(self, obj: object, *, name: str = "value") -> bytes:
-        """Return the bytes of a value; see ``Codec.encode``."""
+    def pack(self, obj: object, *, name: str = "value") -> bytes:
+        """Return the plain record of a value; see ``Codec.pack``."""
         body = self._pack_plain(obj)
         if body is None:
             body = pack(Lowering(self._registry, self._limits, name).lower(obj))
@@ -99,13 +127,11 @@ class MsgpackCodec:
             )
         return seal(body, self._schema)
 
-    def decode(self, data: bytes) -> Any:
-        """Return the value of its bytes; see ``Codec.decode``."""
-        if type(data) is not bytes:
-            raise UnsupportedType(f"a codec decodes bytes, not {type(data).__qualname__}")
-        if len(data) > self._limits.stored_bytes:
-            raise RecordTooLarge(f"{len(data)} bytes, and a record has at most {self._limits.stored_bytes}")
-        schema, body = unseal(data)
+    def unpack(self, plain: bytes) -> Any:
+        """Return the value of a plain record; see ``Codec.unpack``."""
+        flags, schema, body = open_record(plain)
+        if flags:
+            raise CodecError("a record that is compressed or encrypted: unwrap it first")
         if schema > self._schema:
             raise CodecError(
                 f"a record of schema {schema}, and this codec knows schemas up to {self._schema}"
@@ -117,6 +143,30 @@ class MsgpackCodec:
         if may_be_odd(body, self._limits) and not is_plain_tree(value, self._limits.depth):
             return Lifting(self._registry, self._limits).lift(body)
         return value
+
+    def migrate(self, value: Any, plain: bytes, *, kind: str | None = None) -> Any:
+        """Return a value of an older schema as one of this codec's; see ``Codec.migrate``."""
+        schema = schema_of(plain)
+        return value if schema == self._schema else self._migrations.apply(value, schema, kind)
+
+    def wrap(self, plain: bytes, *, key: str | None = None) -> bytes:
+        """Return what is stored of a plain record; see ``Codec.wrap``."""
+        return self._wrapper.wrap(plain, key)
+
+    def unwrap(self, data: bytes, *, key: str | None = None) -> bytes:
+        """Return the plain record of what was stored; see ``Codec.unwrap``."""
+        return self._wrapper.unwrap(data, key)
+
+    def encode(self, obj: object, *, key: str | None = None, name: str = "value") -> bytes:
+        """Return what is stored of a value; see ``Codec.encode``."""
+        plain = self.pack(obj, name=name)
+        return plain if len(plain) < self._wrapper.smallest else self._wrapper.wrap(plain, key)
+
+    def decode(self, data: bytes, *, key: str | None = None) -> Any:
+        """Return the value of what was stored; see ``Codec.decode``."""
+        plain = self._wrapper.unwrap(data, key)
+        value = self.unpack(plain)
+        return self.migrate(value, plain) if self._schema > 1 else value
 
     def _pack_plain(self, obj: object) -> bytes | None:
         """Pack plain data, or return None for what needs a closer look."""

@@ -14,14 +14,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sessionkit.codec import MsgpackCodec
+from sessionkit.codec import MAX_SCHEMA, EncryptionKey, Keyring, MsgpackCodec, read_info
 from sessionkit.codec.wire import Leaf, Mark
 from sessionkit.testing.equality import exactly_equal
 
-CORPUS: dict[str, str] = json.loads(
-    (Path(__file__).parent.parent / "data" / "codec_v1.json").read_text("utf-8")
-)
-"""Hex of a record to the Python expression of its value. Only ever added to."""
+DATA = Path(__file__).parent.parent / "data"
+
+CORPUS: dict[str, str] = json.loads((DATA / "codec_v1.json").read_text("utf-8"))
+"""Hex of a plain record to the Python expression of its value. Only ever added to."""
+
+WRAPPED: list[dict[str, Any]] = json.loads((DATA / "codec_v1_wrapped.json").read_text("utf-8"))
+"""Records of every other kind, with the Python expression of their values. Only ever added to."""
+
+KEYS = Keyring([EncryptionKey("2024", bytes(range(32))), EncryptionKey("k.2_5-", bytes(range(32, 64)))])
 
 NAMES: dict[str, Any] = {
     "Decimal": Decimal,
@@ -47,6 +52,26 @@ def test_golden(record: str, expression: str) -> None:
     value = eval(expression, NAMES.copy())
     assert exactly_equal(codec.decode(bytes.fromhex(record)), value)
     assert codec.encode(value).hex() == record
+
+
+@pytest.mark.parametrize("golden", WRAPPED, ids=lambda golden: golden["what"])
+def test_golden_of_every_flag(golden: dict[str, Any]) -> None:
+    record = bytes.fromhex(golden["record"])
+    codec = MsgpackCodec(keyring=KEYS, strict=False, schema=MAX_SCHEMA)
+    value = eval(golden["value"], NAMES.copy())
+    assert exactly_equal(codec.decode(record, key=golden["key"]), value)
+    plain = MsgpackCodec(schema=golden["schema"]).pack(value)
+    assert codec.unwrap(record, key=golden["key"]) == plain
+
+
+def test_there_is_a_golden_record_of_every_flag() -> None:
+    infos = [read_info(bytes.fromhex(golden["record"])) for golden in WRAPPED]
+    assert {(info.compressed, info.key_id is not None) for info in infos} == {
+        (False, False),
+        (True, False),
+        (False, True),
+        (True, True),
+    }
 
 
 def test_codes_never_change() -> None:

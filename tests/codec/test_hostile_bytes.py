@@ -123,15 +123,27 @@ def _header(version: int, flags: int, schema: int) -> bytes:
     [
         (b"", "the header is missing"),
         (b'{"a": 1, "b": 2}', "the header is missing"),
-        (_header(2, 0, 1), "a record of format 2, .*newer version"),
-        (_header(1, 1, 1), "flags 0x01: it was written by a newer version"),
-        (_header(1, 0x80, 1), "flags 0x80: it was written by a newer version"),
         (_header(1, 0, 0), "schema 0"),
     ],
 )
 def test_a_foreign_header_is_told(data: bytes, message: str) -> None:
     with pytest.raises(CorruptRecord, match=message):
         codec.decode(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (_header(2, 0, 1), "a record of format 2, .*newer version"),
+        (_header(2, 1, 1), "a record of format 2, .*newer version"),
+        (_header(1, 4, 1), "flags 0x04: it was written by a newer version"),
+        (_header(1, 0x81, 1), "flags 0x81: it was written by a newer version"),
+    ],
+)
+def test_a_whole_record_of_a_newer_version_is_not_corrupt(data: bytes, message: str) -> None:
+    with pytest.raises(CodecError, match=message) as caught:
+        codec.decode(data)
+    assert type(caught.value) is CodecError
 
 
 @pytest.mark.parametrize(

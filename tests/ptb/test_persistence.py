@@ -354,7 +354,8 @@ async def test_a_key_that_holds_no_record_stops_no_other(
 
 
 async def test_a_value_the_store_is_too_small_for_stops_no_other(again: SessionPersistence) -> None:
-    persistence = SessionPersistence(again._opened(), codec=MsgpackCodec(limits=Limits(stored_bytes=10**8)))
+    codec = MsgpackCodec(limits=Limits(stored_bytes=10**8), compression="off")
+    persistence = SessionPersistence(again._opened(), codec=codec)
     refused, kept = await asyncio.gather(
         persistence.update_user_data(7, {"large": bytes(MAX_VALUE_BYTES)}),
         persistence.update_user_data(8, {"n": 2}),
