@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sessionkit.codec import Compression, Keyring, Limits, MsgpackCodec
 from sessionkit.errors import ConfigurationError
 from sessionkit.keys import DEFAULT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
+
+    from sessionkit.codec import Migration
 
 DEFAULT_URL: Final = "sqlite:///sessionkit.db"
 """The embedded default: a file in the working directory."""
@@ -61,6 +65,12 @@ class Settings(BaseSettings):
         timeout: ``SESSIONKIT_TIMEOUT``: seconds an operation of the store may take.
         outage: ``SESSIONKIT_OUTAGE``: what becomes of operations while the store cannot be reached.
         journal: ``SESSIONKIT_JOURNAL``: the URL of a file that keeps the writes of an outage.
+        compression: ``SESSIONKIT_COMPRESSION``: how large records are compressed.
+        encryption_keys: ``SESSIONKIT_ENCRYPTION_KEYS``: keys as ``id:base64``, separated by commas or white
+            space; the first encrypts.
+        encryption_keys_file: ``SESSIONKIT_ENCRYPTION_KEYS_FILE``: a file that holds them instead.
+        encryption: ``SESSIONKIT_ENCRYPTION``: ``strict`` refuses records that are not encrypted, ``mixed``
+            reads them. Set, it demands keys; with keys, ``strict`` is the default.
         ssl_ca_file: ``SESSIONKIT_SSL_CA_FILE``: the only authorities to trust, for a store over TLS.
         ssl_cert_file: ``SESSIONKIT_SSL_CERT_FILE``: this client's certificate, for a store that asks for one.
         ssl_key_file: ``SESSIONKIT_SSL_KEY_FILE``: its key.
@@ -82,6 +92,10 @@ class Settings(BaseSettings):
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     outage: Literal["fallback", "raise"] = "fallback"
     journal: str | None = None
+    compression: Compression = "auto"
+    encryption_keys: SecretStr | None = None
+    encryption_keys_file: str | None = None
+    encryption: Literal["strict", "mixed"] | None = None
     ssl_ca_file: str | None = None
     ssl_cert_file: str | None = None
     ssl_key_file: str | None = None
@@ -139,6 +153,59 @@ class Settings(BaseSettings):
             )
         return Target(DEFAULT_URL, options)
 
+    def codec(
+        self,
+        *,
+        limits: Limits | None = None,
+        schema: int = 1,
+        migrations: Mapping[int, Migration] | None = None,
+    ) -> MsgpackCodec:
+        """Return a codec that compresses and encrypts as the settings say; a bot registers its types there.
+
+        Args:
+            limits: See ``MsgpackCodec``.
+            schema: See ``MsgpackCodec``.
+            migrations: See ``MsgpackCodec``.
+
+        Raises:
+            ConfigurationError: A setting or an argument is wrong, or a package is missing.
+        """
+        return MsgpackCodec(
+            limits=Limits() if limits is None else limits,
+            schema=schema,
+            migrations=migrations,
+            compression=self.compression,
+            keyring=self.keyring(),
+            strict=self.encryption != "mixed",
+        )
+
+    def keyring(self) -> Keyring | None:
+        """Return the keys that the settings name, or None.
+
+        Raises:
+            ConfigurationError: They are wrong, are named twice, or lack where ``encryption`` demands some.
+        """
+        if self.encryption_keys is not None and self.encryption_keys_file is not None:
+            raise ConfigurationError(
+                "SESSIONKIT_ENCRYPTION_KEYS and SESSIONKIT_ENCRYPTION_KEYS_FILE are both set:"
+                " keep one of them"
+            )
+        if self.encryption_keys is not None:
+            name, text = "SESSIONKIT_ENCRYPTION_KEYS", self.encryption_keys.get_secret_value()
+        elif self.encryption_keys_file is not None:
+            name, text = "SESSIONKIT_ENCRYPTION_KEYS_FILE", _read(self.encryption_keys_file)
+        elif self.encryption is not None:
+            raise ConfigurationError(
+                "SESSIONKIT_ENCRYPTION is set, but neither SESSIONKIT_ENCRYPTION_KEYS nor"
+                " SESSIONKIT_ENCRYPTION_KEYS_FILE: make a key by `sessionkit keys new`"
+            )
+        else:
+            return None
+        try:
+            return Keyring.parse(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error}") from None
+
     def _options(self) -> dict[str, Any]:
         """Return the driver's options that are set; one that it does not know it refuses."""
         options = {name: getattr(self, name) for name in _DRIVER_OPTIONS}
@@ -175,6 +242,14 @@ def _refuse_misspelt(wanted: str, *alike: str) -> None:
                 f"{name} is no setting; did you mean {wanted}? If it is not meant for this bot,"
                 " name the store by SESSIONKIT_URL"
             )
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise ConfigurationError(f"SESSIONKIT_ENCRYPTION_KEYS_FILE cannot be read: {reason}") from None
 
 
 def _variables() -> Mapping[str, str | None]:

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 
-CORE: Final = "errors keys store codec telemetry settings resilience registry service"
+CORE: Final = "errors keys store codec quarantine telemetry settings resilience registry service"
 MAY_IMPORT: Final = {
     "errors": "",
     "keys": "errors",
     "store": "errors",
     "codec": "errors",
+    "quarantine": "errors keys store codec",
     "telemetry": "errors store",
-    "settings": "errors keys",
+    "settings": "errors keys codec",
     "resilience": "errors keys store telemetry",
     "registry": "errors keys store telemetry settings resilience",
-    "service": "errors keys store codec telemetry settings",
+    "service": "errors keys store codec quarantine telemetry settings",
     "testing": CORE,
     "ptb": CORE,
     "cli": f"{CORE} ptb testing sessionkit",

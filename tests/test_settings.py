@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessionkit import open_store
-from sessionkit.errors import ConfigurationError
+from sessionkit.codec import MsgpackCodec, new_key, read_info
+from sessionkit.errors import ConfigurationError, DecryptionError
 from sessionkit.settings import DEFAULT_URL, Settings, Target
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ NAMES = [
     *(f"SESSIONKIT_SSL_{name}" for name in ("CA_FILE", "CERT_FILE", "KEY_FILE", "KEY_PASSWORD")),
     "SESSIONKIT_SENTINEL_USERNAME",
     "SESSIONKIT_SENTINEL_PASSWORD",
+    "SESSIONKIT_COMPRESSION",
+    "SESSIONKIT_ENCRYPTION",
+    "SESSIONKIT_ENCRYPTION_KEYS",
+    "SESSIONKIT_ENCRYPTION_KEYS_FILE",
 ]
 
 
@@ -220,3 +225,84 @@ def test_redis_url_is_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="SESSIONKIT_URL") as caught:
         Settings.load().target()
     assert SECRET not in str(caught.value)
+
+
+def test_the_codec_compresses_and_encrypts_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = "so it goes" * 10_000
+    assert Settings.load().codec().encode(value) == MsgpackCodec().encode(value)
+    old, new = new_key("2025"), new_key("2026")
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS", old)
+    before = Settings.load().codec().encode(value, key="k")
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS", f"{new},{old}")
+    monkeypatch.setenv("SESSIONKIT_COMPRESSION", "off")
+    codec = Settings.load().codec(schema=3)
+    after = codec.encode(value, key="k")
+    assert read_info(before)[:3] == (1, True, "2025")
+    assert read_info(after)[:3] == (3, False, "2026")
+    assert codec.decode(before, key="k") == codec.decode(after, key="k") == value
+
+
+def test_records_that_are_not_encrypted_are_read_only_where_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = MsgpackCodec().encode(1)
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS", new_key())
+    for mode in ("", "strict"):
+        monkeypatch.setenv("SESSIONKIT_ENCRYPTION", mode)
+        with pytest.raises(DecryptionError):
+            Settings.load().codec().decode(plain, key="k")
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION", "mixed")
+    assert Settings.load().codec().decode(plain, key="k") == 1
+
+
+def test_keys_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"{new_key('2026')}\n{new_key('2025')}\n")
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS_FILE", "keys")
+    keyring = Settings.load().keyring()
+    assert keyring is not None
+    assert keyring.first == "2026"
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS", new_key())
+    with pytest.raises(ConfigurationError, match="are both set"):
+        Settings.load().keyring()
+    monkeypatch.delenv("SESSIONKIT_ENCRYPTION_KEYS")
+    (tmp_path / "keys").write_bytes(b"\xff")
+    with pytest.raises(ConfigurationError, match="KEYS_FILE cannot be read: it is not ASCII"):
+        Settings.load().keyring()
+    (tmp_path / "keys").unlink()
+    with pytest.raises(ConfigurationError, match="KEYS_FILE cannot be read: No such file"):
+        Settings.load().keyring()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (
+            "SESSIONKIT_ENCRYPTION_KEYS",
+            "hunter2hunter2",
+            "_KEYS: an encryption key reads",
+        ),
+        ("SESSIONKIT_ENCRYPTION_KEYS", "a:hunter2", "SESSIONKIT_ENCRYPTION_KEYS: encryption key 'a'"),
+        ("SESSIONKIT_ENCRYPTION_KEYS", ",", "SESSIONKIT_ENCRYPTION_KEYS: a Keyring is made of one or more"),
+        ("SESSIONKIT_ENCRYPTION_KEY", "a:hunter2", "did you mean SESSIONKIT_ENCRYPTION_KEYS"),
+        ("SESSIONKIT_ENCRIPTION_KEYS", "a:hunter2", "did you mean SESSIONKIT_ENCRYPTION_KEYS"),
+        ("SESSIONKIT_ENCRYPTION", "hunter2", "SESSIONKIT_ENCRYPTION: Input should be 'strict' or 'mixed'"),
+        ("SESSIONKIT_ENCRYPTION", "strict", "is set, but neither SESSIONKIT_ENCRYPTION_KEYS"),
+        ("SESSIONKIT_ENCRYPTION", "mixed", "is set, but neither SESSIONKIT_ENCRYPTION_KEYS"),
+        ("SESSIONKIT_COMPRESSION", "hunter2", "SESSIONKIT_COMPRESSION: Input should be 'auto'"),
+    ],
+)
+def test_a_wrong_setting_of_the_codec_is_refused_without_being_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        Settings.load().codec()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_repr_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = new_key("2026")
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS", key)
+    settings = Settings.load()
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.codec())):
+        assert key.partition(":")[2] not in shown
