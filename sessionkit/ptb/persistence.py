@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from telegram.ext import BasePersistence, ContextTypes, PersistenceInput
 
-from sessionkit.codec import MsgpackCodec
 from sessionkit.errors import (
     CodecError,
     ConfigurationError,
@@ -19,7 +18,8 @@ from sessionkit.errors import (
     SessionKitError,
 )
 from sessionkit.ptb.data_keys import DataKeys
-from sessionkit.ptb.writes import WriteBuffer
+from sessionkit.ptb.writes import WriteBuffer, mark_of
+from sessionkit.quarantine import Quarantine
 from sessionkit.registry import open_store
 from sessionkit.settings import Settings
 from sessionkit.store import SessionStore, read_all
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sessionkit.keys import KeyPart, KeySpace
     from sessionkit.ptb.data_keys import ConversationKey
     from sessionkit.ptb.private import Changes
+    from sessionkit.quarantine import OnCorrupt
     from sessionkit.store import Record
 
 logger = logging.getLogger("sessionkit.ptb")
@@ -72,7 +73,12 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             ``SessionApplication`` does so after each update.
         context_types: The application's, if its data are not plain dicts. Their classes must be known to the
             codec.
-        codec: What turns data into bytes.
+        codec: What turns data into bytes; its migrations take ``user_data``, ``chat_data`` and ``bot_data``.
+            None: one that compresses and encrypts as the settings say. Build one with types of your own by
+            ``Settings.load().codec()``.
+        on_corrupt: What becomes of a damaged record: ``"raise"`` keeps it, and nothing is written over it
+            until it is dropped; ``"quarantine"`` moves it aside for thirty days. A record that can be read
+            elsewhere, of a newer schema or by a key that is missing here, is kept in either case.
         options: Passed to ``open_store`` where no store is passed in.
 
     Raises:
@@ -89,6 +95,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         update_interval: float = DEFAULT_UPDATE_INTERVAL,
         context_types: ContextTypes[Any, Any, Any, Any] | None = None,
         codec: Codec | None = None,
+        on_corrupt: OnCorrupt = "raise",
         **options: Any,
     ) -> None:
         super().__init__(store_data=store_data, update_interval=update_interval)
@@ -98,13 +105,17 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
                 f"SessionPersistence does not know {', '.join(sorted(options))};"
                 " the options of a store go where it is opened"
             )
+        if on_corrupt not in ("raise", "quarantine"):
+            raise ConfigurationError(f"on_corrupt is 'raise' or 'quarantine', not {on_corrupt!r}")
         if key_prefix is None:
             key_prefix = Settings.load().prefix
         self._given = store
         self._options = options
         self._store: SessionStore | None = self._open()
-        self._codec = codec if codec is not None else MsgpackCodec()
+        self._codec = codec if codec is not None else Settings.load().codec()
         self._keys = DataKeys(key_prefix)
+        self._prefix = key_prefix
+        self._on_corrupt = on_corrupt
         self._writes = WriteBuffer(self._opened)
         self._unreadable: dict[str, CodecError] = {}
         self._refused: dict[str, CodecError] = {}
@@ -119,7 +130,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def get_bot_data(self) -> Any:
         """Return the bot's data, or what the context types make where there is none."""
-        data = await self._load_one(self._keys.bot)
+        data = await self._load_one(self._keys.bot, "bot_data")
         return self.context_types.bot_data() if data is None else data
 
     async def get_callback_data(self) -> CallbackData | None:
@@ -286,24 +297,30 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         elif value == {} and (key in self._unreadable or not self._writes.knows(key)):
             return  # PTB hands over an empty dict for every user it sees, and for the bot
         try:
-            self._writes.hold(key, None if value is None else self._encode(key, value))
+            if value is None:
+                self._writes.drop(key)
+            else:
+                self._hold_value(key, value)
         except CodecError as error:
             self._refused[key] = error
             raise
 
-    def _encode(self, key: str, value: object) -> bytes:
+    def _hold_value(self, key: str, value: object) -> None:
         if key in self._unreadable:
-            raise CorruptRecord(
-                f"{key!r} is not overwritten, as it was not readable: {self._unreadable[key]}"
-            )
-        encoded = self._codec.encode(value, name=self._keys.label(key))
+            error = self._unreadable[key]
+            raise type(error)(f"{key!r} is not overwritten, as it was not readable: {error}")
+        plain = self._codec.pack(value, name=self._keys.label(key))
+        mark = mark_of(plain)
+        if self._writes.is_stored(key, mark):
+            return
+        encoded = self._codec.wrap(plain, key=key)
         most = self._opened().capabilities.max_value_bytes
         if len(encoded) > most:
             raise RecordTooLarge(f"{key!r}: {len(encoded)} bytes, and the store takes at most {most}")
-        return encoded
+        self._writes.hold(key, encoded, mark)
 
     async def _load_by_id(self, space: KeySpace) -> dict[int, Any]:
-        loaded = await self._load_all(space, space.start)
+        loaded = await self._load_all(space, space.start, space.namespace)
         found: dict[int, Any] = {}
         for parts, value in loaded.items():
             match parts:
@@ -311,7 +328,9 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
                     found[number] = value
         return found
 
-    async def _load_all(self, space: KeySpace, start: str) -> dict[tuple[KeyPart, ...], Any]:
+    async def _load_all(
+        self, space: KeySpace, start: str, kind: str | None = None
+    ) -> dict[tuple[KeyPart, ...], Any]:
         found: dict[tuple[KeyPart, ...], Any] = {}
         async for key, record in read_all(self._opened(), start, self._keep_unreadable):
             try:
@@ -320,10 +339,10 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
                 logger.warning("key of somebody else passed over: %s", error, extra={"key": key})
                 continue
             with suppress(CodecError):
-                found[parts] = self._decode(key, record)
+                found[parts] = await self._decode(key, record, kind)
         return found
 
-    async def _load_one(self, key: str) -> Any:
+    async def _load_one(self, key: str, kind: str | None = None) -> Any:
         try:
             record = await self._opened().get(key)
         except CorruptRecord as error:
@@ -331,17 +350,33 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
             return None
         if record is not None:
             with suppress(CodecError):
-                return self._decode(key, record)
+                return await self._decode(key, record, kind)
         return None
 
-    def _decode(self, key: str, record: Record) -> Any:
-        self._writes.loaded(key, record.value)
+    async def _decode(self, key: str, record: Record, kind: str | None) -> Any:
+        """Return a record's value; what is the bot's own has a kind, and is migrated."""
         self._unreadable.pop(key, None)
         try:
-            return self._codec.decode(record.value)
+            plain = self._codec.unwrap(record.value, key=key)
+            self._writes.loaded(key, mark_of(plain))
+            value = self._codec.unpack(plain)
+            return value if kind is None else self._codec.migrate(value, plain, kind=kind)
         except CodecError as error:
-            self._keep_unreadable(key, error)
+            if not await self._moved(key, record, error):
+                self._keep_unreadable(key, error)
             raise
+
+    async def _moved(self, key: str, record: Record, error: CodecError) -> bool:
+        if self._on_corrupt != "quarantine" or not isinstance(error, CorruptRecord) or record.stale:
+            return False
+        try:
+            moved = await Quarantine(self._opened(), self._codec, self._prefix).take(key, record, error)
+        except SessionKitError as failure:
+            logger.error("damaged record %s was not moved: %s", key, failure, extra={"key": key})
+            return False
+        if moved:
+            self._writes.forget(key)
+        return moved
 
     def _keep_unreadable(self, key: str, error: CodecError) -> None:
         self._unreadable[key] = error

@@ -44,9 +44,17 @@ class WriteBuffer:
         self._closing = False
         self._when_sent: list[Callable[[], object]] = []
 
-    def loaded(self, key: str, value: bytes) -> None:
-        """Take note of what is stored, so that it is not written again unchanged."""
-        self._stored[key] = _digest(value)
+    def loaded(self, key: str, mark: bytes) -> None:
+        """Take note of what is stored, by its ``mark_of``, so that it is not written again unchanged."""
+        self._stored[key] = mark
+
+    def forget(self, key: str) -> None:
+        """Take note that nothing is stored under a key any more."""
+        self._stored.pop(key, None)
+
+    def is_stored(self, key: str, mark: bytes) -> bool:
+        """Whether the store has the value of this mark, and nothing newer is on its way."""
+        return key not in self._pending and self._stored.get(key) == mark
 
     def knows(self, key: str) -> bool:
         """Whether a value of this key is stored or waiting to be."""
@@ -54,12 +62,13 @@ class WriteBuffer:
             return self._pending[key].value is not None
         return key in self._stored
 
-    def hold(self, key: str, value: bytes | None) -> None:
-        """Take a value to be stored, or None for a record to be deleted; an unchanged one costs nothing."""
-        if value is None or key in self._pending or self._stored.get(key) != _digest(value):
-            older = self._pending.get(key)
-            # What failed is not mended by a newer value that has not travelled yet.
-            self._pending[key] = _Write(value, None if older is None else older.error)
+    def hold(self, key: str, value: bytes, mark: bytes) -> None:
+        """Take a value to be stored, and its mark."""
+        self._hold(key, value, mark)
+
+    def drop(self, key: str) -> None:
+        """Take note of a record that is to be deleted."""
+        self._hold(key, None, b"")
 
     async def settle(self, key: str) -> None:
         """Return when the store has acknowledged the value held for a key, or a newer one.
@@ -118,6 +127,11 @@ class WriteBuffer:
             await asyncio.wait([task])
         self._closing = False
 
+    def _hold(self, key: str, value: bytes | None, mark: bytes) -> None:
+        older = self._pending.get(key)
+        # What failed is not mended by a newer value that has not travelled yet.
+        self._pending[key] = _Write(value, mark, None if older is None else older.error)
+
     async def _batch(self) -> None:
         if self._next_batch is None:
             self._next_batch = asyncio.create_task(self._send_batch())
@@ -174,7 +188,7 @@ class WriteBuffer:
             if write.value is None:
                 self._stored.pop(key, None)
             else:
-                self._stored[key] = _digest(write.value)
+                self._stored[key] = write.mark
             # A newer value may have come while this one travelled; it stays pending.
             if self._pending.get(key) is write:
                 del self._pending[key]
@@ -193,16 +207,18 @@ class WriteBuffer:
 class _Write:
     """A value on its way; compared by identity, as a newer one may be equal."""
 
-    __slots__ = ("error", "value")
+    __slots__ = ("error", "mark", "value")
 
-    def __init__(self, value: bytes | None, error: SessionKitError | None) -> None:
+    def __init__(self, value: bytes | None, mark: bytes, error: SessionKitError | None) -> None:
         self.value = value
+        self.mark = mark
         self.error = error
+
+
+def mark_of(plain: bytes) -> bytes:
+    """Return what tells a value from every other: a hash of its plain record."""
+    return hashlib.blake2b(plain, digest_size=16).digest()
 
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, StoreError) and error.temporary
-
-
-def _digest(value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=16).digest()

@@ -35,9 +35,9 @@ class SessionRecord:
     renewed: float
     ends: float | None
 
-    def encode(self, codec: Codec, session_id: SessionId) -> bytes:
-        """Return the record's bytes; an error names the session and the path to the value."""
-        return codec.encode(
+    def pack(self, codec: Codec, session_id: SessionId) -> bytes:
+        """Return the plain record; an error names the session and the path to the value."""
+        return codec.pack(
             {
                 "data": self.data,
                 "state": self.state,
@@ -49,18 +49,21 @@ class SessionRecord:
         )
 
     @classmethod
-    def decode(cls, codec: Codec, value: bytes, session_id: SessionId) -> SessionRecord:
-        """Return the record in these bytes.
+    def unpack(cls, codec: Codec, plain: bytes, kind: str) -> SessionRecord:
+        """Return the session in a plain record.
+
+        Its data are migrated, being the bot's; what stands around them is ours.
+
+        Args:
+            codec: What packed it.
+            plain: The record.
+            kind: What kind of data the codec's migrations take them for.
 
         Raises:
-            CodecError: They cannot be decoded.
-            CorruptRecord: They hold something else than a session.
+            CodecError: It cannot be unpacked, or its data not be migrated.
+            CorruptRecord: It holds something else than a session.
         """
-        try:
-            decoded = codec.decode(value)
-        except CodecError as error:
-            raise type(error)(f"session {session_id!r}: {error}") from None
-        match decoded:
+        match codec.unpack(plain):
             case {
                 "data": dict(data),
                 "state": state,
@@ -68,8 +71,15 @@ class SessionRecord:
                 "renewed": float(renewed),
                 "ends": float() | None as ends,
             } if all(0 <= time < _LAST for time in (created, renewed, 0.0 if ends is None else ends)):
-                return cls(data, state, created, renewed, ends)
-        raise CorruptRecord(f"session {session_id!r}: the record holds something else than a session")
+                pass
+            case _:
+                raise CorruptRecord("the record holds something else than a session")
+        migrated = codec.migrate(data, plain, kind=kind)
+        if not isinstance(migrated, dict):
+            raise CodecError(
+                f"the migrations made {type(migrated).__name__} of the session's data, and no dict"
+            )
+        return cls(migrated, state, created, renewed, ends)
 
     def session(
         self, session_id: SessionId, *, renewed: float, idle_timeout: float | None, degraded: bool = False

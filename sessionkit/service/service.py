@@ -7,20 +7,23 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sessionkit.codec import MsgpackCodec
 from sessionkit.errors import (
     CodecError,
     ConfigurationError,
+    CorruptRecord,
     InvalidKey,
     SessionExists,
     SessionExpired,
+    StoreError,
     UnsupportedType,
     VersionConflict,
 )
 from sessionkit.keys import KeySpace
+from sessionkit.quarantine import Quarantine
 from sessionkit.service.edits import editing
 from sessionkit.service.records import SessionRecord
 from sessionkit.settings import Settings
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from sessionkit.codec import Codec
     from sessionkit.errors import SessionKitError
+    from sessionkit.quarantine import OnCorrupt
     from sessionkit.service.session import Session, SessionId
     from sessionkit.store import Clock, Record, Version
 
@@ -50,11 +54,17 @@ class SessionService:
             Creating, editing, updating and ``get_session`` count as signs of life.
         lifetime: The longest a session may live from its creation, whatever renews it; None: no bound.
         prefix: What every key starts with; None: what the settings say, ``telegram_bot:`` by default.
-        codec: What turns data into bytes.
+        codec: What turns data into bytes; its migrations take data for the kind ``namespace``. None: one that
+            compresses and encrypts as the settings say. Build one with types of your own by
+            ``Settings.load().codec()``.
+        on_corrupt: What becomes of a damaged record that is met: ``"raise"`` keeps it and raises
+            ``CorruptRecord``; ``"quarantine"`` moves it aside for thirty days, and the session reads as
+            absent. A record that can be read elsewhere, of a newer schema or by a key that is missing here,
+            is never moved.
         clock: Gives the time in seconds since the Unix epoch; tests pass their own.
 
     Raises:
-        ConfigurationError: The store is none, or the settings cannot be read.
+        ConfigurationError: The store or ``on_corrupt`` is none, or the settings cannot be read.
         InvalidExpiry: A timeout is not above zero.
         InvalidKey: The namespace or the prefix cannot be part of a key.
     """
@@ -68,6 +78,7 @@ class SessionService:
         lifetime: float | timedelta | None = None,
         prefix: str | None = None,
         codec: Codec | None = None,
+        on_corrupt: OnCorrupt = "raise",
         clock: Clock = time.time,
     ) -> None:
         if not isinstance(store, SessionStore):
@@ -78,8 +89,15 @@ class SessionService:
         self._keys = KeySpace(namespace, Settings.load().prefix if prefix is None else prefix)
         self._idle_timeout = _seconds(idle_timeout)
         self._lifetime = _seconds(lifetime)
-        self._codec = codec if codec is not None else MsgpackCodec()
+        self._codec = codec if codec is not None else Settings.load().codec()
         self._clock = clock
+        if on_corrupt not in ("raise", "quarantine"):
+            raise ConfigurationError(f"on_corrupt is 'raise' or 'quarantine', not {on_corrupt!r}")
+        self._quarantine = (
+            Quarantine(store, self._codec, self._keys.prefix, clock=clock)
+            if on_corrupt == "quarantine"
+            else None
+        )
 
     async def create_session(
         self,
@@ -95,11 +113,14 @@ class SessionService:
             session_id: A user's id, or a tuple of parts.
             data: What it holds at first.
             state: The state it is in at first.
-            replace: Whether to end a live session of that id in favour of this one.
+            replace: Whether to end a live session of that id in favour of this one. A damaged record is
+                replaced, too; one that can be read elsewhere is not.
 
         Raises:
             SessionExists: There is a live session of that id, and ``replace`` is false.
             UnsupportedType: The data holds a value that the codec does not keep; the message has its path.
+            CodecError: What is stored there cannot be read here, such as a record of a newer schema or of a
+                key that is missing; it is kept as it is.
             StoreError: It is not certain that the session was created; see ``applied``.
         """
         key = self._key(session_id)
@@ -108,18 +129,12 @@ class SessionService:
         if data is not None and not isinstance(data, Mapping):
             raise UnsupportedType(f"session {session_id!r}: data is a mapping, not {type(data).__name__}")
         record = SessionRecord(dict(data or {}), state, now, now, ends)
-        value = record.encode(self._codec, session_id)
+        value = self._codec.wrap(record.pack(self._codec, session_id), key=key)
         expires_in = self._expiry(now, ends)
-        try:
-            await self._store.put(key, value, expires_in=expires_in, if_version=None if replace else ABSENT)
-        except VersionConflict as conflict:
-            # A record past its session's lifetime is in nobody's way; looking at it removes it.
-            if isinstance(conflict.current, Absent) or await self.get_session(session_id, renew=False):
-                raise _exists(session_id) from None
-            try:
-                await self._store.put(key, value, expires_in=expires_in, if_version=ABSENT)
-            except VersionConflict:
-                raise _exists(session_id) from None
+        if replace:
+            await self._replace(key, session_id, value, expires_in)
+        else:
+            await self._create(key, session_id, value, expires_in)
         logger.info("session created", extra=_facts(session_id, state))
         return record.session(session_id, renewed=now, idle_timeout=self._idle_timeout)
 
@@ -131,7 +146,9 @@ class SessionService:
             renew: Whether this counts as a sign of life that starts the idle timeout anew.
 
         Raises:
-            CorruptRecord: What is stored is damaged; it is kept as it is.
+            CorruptRecord: What is stored is damaged; it is kept as it is. Not with
+                ``on_corrupt="quarantine"``.
+            CodecError: What is stored cannot be read here; it is kept as it is.
             StoreError: The store could not be asked. None is never returned for that.
         """
         loaded = await self._load(self._key(session_id), session_id, renew=renew)
@@ -160,9 +177,9 @@ class SessionService:
         key = self._key(session_id)
         with editing(self._store, key):
             async with self._store.lock(key, wait=wait):
-                session, record = await self._load_live(key, session_id)
+                session, base = await self._load_live(key, session_id)
                 yield session
-                await self._save(key, session, record)
+                await self._save(key, session, base)
 
     async def update_session(
         self, session_id: SessionId, change: Callable[[Session], Awaitable[None] | None]
@@ -243,11 +260,57 @@ class SessionService:
             left.append(self._idle_timeout)
         return min(left) if left else None
 
-    async def _load(self, key: str, session_id: SessionId, *, renew: bool) -> tuple[Session, Record] | None:
+    async def _create(self, key: str, session_id: SessionId, value: bytes, expires_in: float | None) -> None:
+        try:
+            await self._store.put(key, value, expires_in=expires_in, if_version=ABSENT)
+        except VersionConflict as conflict:
+            # A record past its session's lifetime is in nobody's way; looking at it removes it.
+            if isinstance(conflict.current, Absent) or await self.get_session(session_id, renew=False):
+                raise _exists(session_id) from None
+            try:
+                await self._store.put(key, value, expires_in=expires_in, if_version=ABSENT)
+            except VersionConflict:
+                raise _exists(session_id) from None
+
+    async def _replace(self, key: str, session_id: SessionId, value: bytes, expires_in: float | None) -> None:
+        for _ in range(_UPDATE_ATTEMPTS - 1):
+            with suppress(VersionConflict):
+                await self._put_over(key, session_id, value, expires_in)
+                return
+        await self._put_over(key, session_id, value, expires_in)
+
+    async def _put_over(
+        self, key: str, session_id: SessionId, value: bytes, expires_in: float | None
+    ) -> None:
+        there: Version | Absent | None = None
+        try:
+            record = await self._store.get(key)
+        except StoreError as error:
+            if not error.temporary:
+                raise
+        else:
+            if record is not None:
+                try:
+                    self._open(key, record, session_id)
+                except CorruptRecord as error:
+                    if await self._moved(key, record, error):
+                        record = None
+            if record is None or not record.stale:
+                there = ABSENT if record is None else record.version
+        await self._store.put(key, value, expires_in=expires_in, if_version=there)
+
+    async def _load(self, key: str, session_id: SessionId, *, renew: bool) -> tuple[Session, _Base] | None:
         record = await self._store.get(key, renew_for=self._idle_timeout if renew else None)
         if record is None:
             return None
-        stored = SessionRecord.decode(self._codec, record.value, session_id)
+        try:
+            stored, plain = self._open(key, record, session_id)
+        except CorruptRecord as error:
+            if self._quarantine is None or record.stale:
+                raise
+            if await self._moved(key, record, error):
+                return None
+            return await self._load(key, session_id, renew=renew)
         now = self._clock()
         if stored.ends is not None:
             if now >= stored.ends:
@@ -265,9 +328,9 @@ class SessionService:
             idle_timeout=self._idle_timeout,
             degraded=record.stale,
         )
-        return session, record
+        return session, _Base(stored, plain, record.version)
 
-    async def _load_live(self, key: str, session_id: SessionId) -> tuple[Session, Record]:
+    async def _load_live(self, key: str, session_id: SessionId) -> tuple[Session, _Base]:
         loaded = await self._load(key, session_id, renew=True)
         if loaded is None:
             raise _expired(session_id)
@@ -276,21 +339,21 @@ class SessionService:
     async def _change(
         self, key: str, session_id: SessionId, change: Callable[[Session], Awaitable[None] | None]
     ) -> Session:
-        session, record = await self._load_live(key, session_id)
+        session, base = await self._load_live(key, session_id)
         result = change(session)
         if inspect.isawaitable(result):
             await result
-        await self._save(key, session, record)
+        await self._save(key, session, base)
         return session
 
-    async def _save(self, key: str, session: Session, base: Record) -> Version:
-        before = SessionRecord.decode(self._codec, base.value, session.id)
-        unchanged = SessionRecord(session.data, session.state, before.created, before.renewed, before.ends)
-        if unchanged.encode(self._codec, session.id) == base.value:
+    async def _save(self, key: str, session: Session, base: _Base) -> Version:
+        before = base.session
+        unchanged = replace(before, data=session.data, state=session.state)
+        if unchanged.pack(self._codec, session.id) == base.plain:
             return base.version
         now = self._clock()
-        after = SessionRecord(session.data, session.state, before.created, now, before.ends)
-        value = after.encode(self._codec, session.id)
+        after = replace(unchanged, renewed=now)
+        value = self._codec.wrap(after.pack(self._codec, session.id), key=key)
         if before.ends is not None and now >= before.ends:
             raise _expired(session.id)
         try:
@@ -304,13 +367,25 @@ class SessionService:
         logger.debug("session saved", extra=_facts(session.id, session.state))
         return receipt.version
 
+    def _open(self, key: str, record: Record, session_id: SessionId) -> tuple[SessionRecord, bytes]:
+        try:
+            plain = self._codec.unwrap(record.value, key=key)
+            return SessionRecord.unpack(self._codec, plain, self._keys.namespace), plain
+        except CodecError as error:
+            raise type(error)(f"session {session_id!r}: {error}") from None
+
+    async def _moved(self, key: str, record: Record, error: CorruptRecord) -> bool:
+        if self._quarantine is None or record.stale:
+            return False
+        return await self._quarantine.take(key, record, error)
+
     def _pass_over(self, key: str, error: SessionKitError) -> None:
         logger.error("session %s is not readable, passed over: %s", key, error, extra={"key": key})
 
     def _read(self, key: str, record: Record) -> Session | None:
         try:
             session_id = self._id(key)
-            stored = SessionRecord.decode(self._codec, record.value, session_id)
+            stored, _ = self._open(key, record, session_id)
         except (CodecError, InvalidKey) as error:
             self._pass_over(key, error)
             return None
@@ -319,6 +394,14 @@ class SessionService:
         return stored.session(
             session_id, renewed=stored.renewed, idle_timeout=self._idle_timeout, degraded=record.stale
         )
+
+
+class _Base(NamedTuple):
+    """What a session was loaded from."""
+
+    session: SessionRecord
+    plain: bytes
+    version: Version
 
 
 def _seconds(timeout: float | timedelta | None) -> float | None:

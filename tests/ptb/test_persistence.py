@@ -247,7 +247,7 @@ async def test_a_newer_value_does_not_hide_the_failure_of_the_one_that_travels(
 ) -> None:
     first = asyncio.create_task(persistence.update_user_data(7, {"n": 1}))
     store.down = True
-    store.meanwhile = lambda: persistence._writes.hold("telegram_bot:user_data:7", b"newer")
+    store.meanwhile = lambda: persistence._writes.hold("telegram_bot:user_data:7", b"newer", b"mark")
     with pytest.raises(StoreUnavailable):
         await first
 
@@ -259,7 +259,7 @@ async def test_a_newer_value_that_waits_does_not_hide_that_the_last_one_failed(
     store.down = True
     with pytest.raises(StoreUnavailable):
         await persistence.update_user_data(7, {"n": 1})
-    persistence._writes.hold(key, b"newer")
+    persistence._writes.hold(key, b"newer", b"mark")
     with pytest.raises(StoreUnavailable):
         persistence.check([key], user_id=None, chat_id=None)
     store.down = False

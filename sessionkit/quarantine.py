@@ -1,0 +1,174 @@
+"""Quarantine: damaged records, moved aside so that nobody stumbles over them and nothing is lost.
+
+An entry is an ordinary record of the namespace ``quarantine``; its key holds the damaged record's key and
+version.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+
+from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, VersionConflict
+from sessionkit.keys import KeySpace
+from sessionkit.store import ABSENT, read_all
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from sessionkit.codec import Codec
+    from sessionkit.errors import SessionKitError
+    from sessionkit.store import Clock, Record, SessionStore
+
+logger = logging.getLogger("sessionkit.quarantine")
+
+OnCorrupt: TypeAlias = Literal["raise", "quarantine"]
+"""What becomes of a damaged record that is met: it is kept where it is and raises, or it is moved aside."""
+
+DEFAULT_KEPT_FOR: Final = 30 * 86_400.0
+"""Seconds that an entry is kept: thirty days."""
+
+
+class Entry(NamedTuple):
+    """A damaged record in quarantine.
+
+    Attributes:
+        key: The entry's own key.
+        record_key: Where the record was.
+        reason: Why it was moved.
+        moved: When, in seconds since the Unix epoch.
+        value: The record's bytes.
+    """
+
+    key: str
+    record_key: str
+    reason: str
+    moved: float
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.key!r}: {self.reason}>"
+
+
+class Quarantine:
+    """The damaged records of a prefix.
+
+    Args:
+        store: Where they are.
+        codec: What turns entries into bytes.
+        prefix: What every key starts with.
+        kept_for: Seconds after which an entry is gone.
+        clock: Gives the time in seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        codec: Codec,
+        prefix: str,
+        *,
+        kept_for: float = DEFAULT_KEPT_FOR,
+        clock: Clock = time.time,
+    ) -> None:
+        self._store = store
+        self._codec = codec
+        self._keys = KeySpace("quarantine", prefix)
+        self._kept_for = kept_for
+        self._clock = clock
+
+    async def take(self, key: str, record: Record, error: CorruptRecord) -> bool:
+        """Move a damaged record here, and return whether its key is free now.
+
+        It is free unless somebody wrote another record there meanwhile, which is left alone.
+
+        Args:
+            key: The record's key.
+            record: The record as it was read.
+            error: What is wrong with it.
+
+        Raises:
+            RecordTooLarge: There is no room beside it for what an entry says.
+            StoreError: It is not certain that it was moved. It is here, or there, or both.
+        """
+        entry = self._keys.key(key, record.version.hex())
+        content = {"key": key, "reason": str(error), "moved": self._clock(), "value": record.value}
+        value = self._codec.encode(content, key=entry, name="quarantine")
+        await self._store.put(entry, value, expires_in=self._kept_for)
+        try:
+            await self._store.delete(key, if_version=record.version)
+        except VersionConflict:
+            return False
+        logger.error(
+            "record %s is damaged and was moved to %s: %s",
+            key,
+            entry,
+            error,
+            extra={"key": key, "entry": entry, "reason": str(error)},
+        )
+        return True
+
+    async def entries(self, unreadable: Callable[[str, SessionKitError], object]) -> AsyncIterator[Entry]:
+        """Yield every entry.
+
+        Args:
+            unreadable: Told of each key whose entry cannot be read itself.
+
+        Raises:
+            StoreError: The store could not be asked.
+        """
+        async for key, record in read_all(self._store, self._keys.start, unreadable):
+            try:
+                entry = self._decode(key, record)
+            except (CodecError, InvalidKey) as error:
+                unreadable(key, error)
+                continue
+            yield entry
+
+    async def get(self, key: str) -> Entry | None:
+        """Return the entry of a key, or None if there is none.
+
+        Raises:
+            InvalidKey: It is no key of an entry.
+            CodecError: The entry cannot be read itself.
+            StoreError: The store could not be asked.
+        """
+        self._keys.parts(key)
+        record = await self._store.get(key)
+        return None if record is None else self._decode(key, record)
+
+    async def restore(self, entry: Entry, *, expires_in: float | None = None) -> None:
+        """Put a record back where it was, as it was, and remove its entry.
+
+        Args:
+            entry: The entry.
+            expires_in: Seconds that the record is to live: what was left when it was moved is not known.
+                None: it does not expire.
+
+        Raises:
+            VersionConflict: There is another record by now; nothing is done.
+            StoreError: It is not certain that it was done.
+        """
+        await self._store.put(entry.record_key, entry.value, expires_in=expires_in, if_version=ABSENT)
+        await self._store.delete(entry.key)
+
+    async def purge(self, key: str) -> bool:
+        """Remove an entry, readable or not, and return whether there was one.
+
+        Raises:
+            InvalidKey: It is no key of an entry.
+            StoreError: It is not certain that it was removed.
+        """
+        self._keys.parts(key)
+        return await self._store.delete(key)
+
+    def _decode(self, key: str, record: Record) -> Entry:
+        match self._codec.decode(record.value, key=key):
+            case {
+                "key": str(record_key),
+                "reason": str(reason),
+                "moved": float(moved),
+                "value": bytes(value),
+            } if self._keys.parts(key)[0] == record_key:
+                return Entry(key, record_key, reason, moved, value)
+        raise CorruptRecord(f"{key!r} holds something else than a quarantined record")
