@@ -20,6 +20,9 @@ GROUP: Final = "sessionkit.drivers"
 """The entry-point group: name = URL scheme, value = a callable ``(StoreURL, **options) -> SessionStore``."""
 
 
+_OF_THE_STACK: Final = frozenset({"outage", "journal", "on_conflict"})
+_OF_RESILIENT_STORE: Final = frozenset({"fallback", "retry", "breaker", "deadline"})
+
 _REDIS_EXTRA: Final = "pip install 'sessionkit[redis]'"
 
 
@@ -28,7 +31,7 @@ def open_store(
     *,
     outage: Literal["fallback", "raise"] | None = None,
     journal: str | Journal | None = None,
-    on_conflict: Policy = "primary_wins",
+    on_conflict: Policy | None = None,
     **options: Any,
 ) -> ResilientStore:
     """Open the store that a bot should use: a driver behind a ``ResilientStore``.
@@ -43,12 +46,13 @@ def open_store(
             settings say where they name the store, else ``"fallback"``.
         journal: Where an outage's writes are kept: a file's URL, such as ``sqlite:///outage.db``, of which
             each process needs its own. None: likewise, else in memory.
-        on_conflict: See ``ResilientStore``.
+        on_conflict: See ``ResilientStore``. None: likewise, else ``"primary_wins"``.
         options: Options of the driver, which win over nothing: one given in the URL too is an error.
 
     Raises:
         ConfigurationError: The URL, its scheme, a setting or an option is wrong.
     """
+    named = "journal"
     if url is not None:
         driver = open_driver(url, **options)
     else:
@@ -59,37 +63,45 @@ def open_store(
         except ConfigurationError as error:
             raise ConfigurationError(f"{target.source}: {error}") from None
         outage = settings.outage if outage is None else outage
+        on_conflict = settings.on_conflict if on_conflict is None else on_conflict
         if settings.journal is not None and journal is None:
-            try:
-                journal = open_journal(settings.journal)
-            except ConfigurationError as error:
-                raise ConfigurationError(f"SESSIONKIT_JOURNAL: {error}") from None
             if outage == "raise":
                 raise ConfigurationError(
                     "SESSIONKIT_JOURNAL is set, and outage='raise' journals nothing: keep one of them"
                 )
+            journal, named = settings.journal, "SESSIONKIT_JOURNAL"
     if isinstance(journal, str):
-        journal = open_journal(journal)
+        try:
+            journal = open_journal(journal, driver)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{named}: {error}") from None
+    if journal is not None and not isinstance(journal, Journal):
+        raise ConfigurationError(
+            f"journal is a URL such as sqlite:///outage.db, or a Journal, not {journal!r}"
+        )
     if journal is not None and isinstance(journal.file, StoreFile) and journal.file.lies_in(driver):
         raise ConfigurationError(f"the journal of {driver!r} needs a file of its own, such as outage.db")
     return ResilientStore(
         driver,
         journal=journal,
         outage="fallback" if outage is None else outage,
-        on_conflict=on_conflict,
+        on_conflict="primary_wins" if on_conflict is None else on_conflict,
     )
 
 
-def open_journal(url: str) -> Journal:
+def open_journal(url: str, primary: SessionStore | None = None) -> Journal:
     """Open a journal in a file, which is locked while it is in use: each process needs its own.
 
     Args:
         url: The file's URL, such as ``sqlite:///outage.db``.
+        primary: The store that it is for; a journal that holds writes for another one is refused.
 
     Raises:
         ConfigurationError: The URL names no file.
     """
-    return Journal(file=StoreFile.of(open_driver(url)))
+    if "://" not in url:
+        raise ConfigurationError("a journal is named by a URL, such as sqlite:///outage.db")
+    return Journal(file=StoreFile.of(open_driver(url), primary))
 
 
 def open_driver(url: str, **options: Any) -> SessionStore:
@@ -98,9 +110,17 @@ def open_driver(url: str, **options: Any) -> SessionStore:
     Raises:
         ConfigurationError: As ``open_store``.
     """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"a store is named by a URL, not {type(url).__name__}")
     parsed = StoreURL.parse(url)
-    factory = _load(_find(parsed.scheme))
-    return factory(parsed, **options)
+    if misplaced := sorted(_OF_THE_STACK & parsed.query.keys()):
+        raise ConfigurationError(f"{parsed}: {misplaced[0]!r} is an argument of open_store, not of the URL")
+    if misplaced := sorted(_OF_RESILIENT_STORE & options.keys()):
+        raise ConfigurationError(
+            f"{misplaced[0]!r} is an argument of ResilientStore, which takes a driver: "
+            f"ResilientStore(open_driver(url), {misplaced[0]}=…)"
+        )
+    return _load(_find(parsed.scheme))(parsed, **options)
 
 
 def known_schemes() -> list[str]:

@@ -65,6 +65,7 @@ class Settings(BaseSettings):
         timeout: ``SESSIONKIT_TIMEOUT``: seconds an operation of the store may take.
         outage: ``SESSIONKIT_OUTAGE``: what becomes of operations while the store cannot be reached.
         journal: ``SESSIONKIT_JOURNAL``: the URL of a file that keeps the writes of an outage.
+        on_conflict: ``SESSIONKIT_ON_CONFLICT``: which write stands where others wrote during an outage.
         compression: ``SESSIONKIT_COMPRESSION``: how large records are compressed.
         encryption_keys: ``SESSIONKIT_ENCRYPTION_KEYS``: keys as ``id:base64``, separated by commas or white
             space; the first encrypts.
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     outage: Literal["fallback", "raise"] = "fallback"
     journal: str | None = None
+    on_conflict: Literal["primary_wins", "local_wins"] = "primary_wins"
     compression: Compression = "auto"
     encryption_keys: SecretStr | None = None
     encryption_keys_file: str | None = None

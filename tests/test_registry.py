@@ -75,7 +75,7 @@ async def test_an_outage_is_hidden_unless_told_otherwise(
     ("journal", "says"),
     [
         ("memory://", "cannot keep a journal"),
-        ("outage.db", "looks like sqlite"),
+        ("outage.db", "journal: a journal is named by a URL"),
         ("sqlite://", "names no file"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_misspelt_scheme_is_suggested() -> None:
     "url", ["memory://?colour=red", "sqlite:///x.db?colour=red", "redis://host?colour=red"]
 )
 def test_an_unknown_parameter_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="unknown parameter 'colour'; known are"):
+    with pytest.raises(ConfigurationError, match="unknown parameter 'colour'; those of this driver are"):
         open_store(url)
 
 

@@ -85,7 +85,9 @@ def _open_sentinel(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
         replace(settings, db=0, credential_provider=None, **theirs),
         str(url),
     )
-    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url))
+    # Whichever Sentinels are asked, the service is the same.
+    place = f"redis+sentinel://{service}/{settings.db}"
+    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url), place)
 
 
 def _open_cluster(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
@@ -93,12 +95,14 @@ def _open_cluster(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
     if settings.db:
         raise ConfigurationError(f"{url}: a cluster has database 0 only, not {settings.db}")
     seeds = [Address(host or "localhost", port or DEFAULT_PORT) for host, port in url.hosts]
-    return RedisStore(Cluster(seeds, settings, str(url)), str(url))
+    place = f"redis+cluster://{','.join(sorted(map(str, seeds)))}"
+    return RedisStore(Cluster(seeds, settings, str(url)), str(url), place)
 
 
 def _one_server(address: Address, settings: RedisOptions, url: StoreURL) -> RedisStore:
     dial = DirectDial(address, settings, str(url))
-    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url))
+    place = f"redis://{address}/{settings.db}"
+    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url), place)
 
 
 def _given(url: StoreURL, options: Mapping[str, Any], **in_path: object) -> dict[str, Any]:

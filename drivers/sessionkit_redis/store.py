@@ -59,9 +59,14 @@ class RedisStore(SessionStore):
     Args:
         transport: What carries its commands.
         where: The server's URL without credentials, for errors.
+        place: See ``PlacedStore.place``.
+
+    Attributes:
+        place: As given.
     """
 
-    def __init__(self, transport: Transport, where: str) -> None:
+    def __init__(self, transport: Transport, where: str, place: str) -> None:
+        self.place = place
         self._server = Server(transport, where)
         self._locks = Locks(Leases(self._server))
 

@@ -86,6 +86,11 @@ class SqliteStore(FileStore):
         return self._path
 
     @property
+    def place(self) -> str:
+        """See ``PlacedStore.place``."""
+        return f"sqlite://{os.path.realpath(self._path)}"
+
+    @property
     def capabilities(self) -> Capabilities:
         """Durable, shared on this host, values up to ``MAX_VALUE_BYTES``."""
         return _CAPABILITIES

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sessionkit.cli.journal import show_journal
 from sessionkit.cli.look import list_keys, ping_store, show_record
 from sessionkit.errors import ConfigurationError, SessionKitError
 
@@ -76,6 +77,18 @@ def show(
 def ping(url: StoreOption = None) -> None:
     """Say whether the store answers, and how fast."""
     asyncio.run(ping_store(url))
+
+
+@app.command()
+def journal(
+    url: Annotated[str, typer.Argument(help="The file's URL, such as sqlite:///outage.db.")],
+    move_to: Annotated[
+        str | None,
+        typer.Option(help="The URL of the store that it is for, if that has moved since it was written."),
+    ] = None,
+) -> None:
+    """Print what an outage has left in a journal's file: the next start of the bot writes it to the store."""
+    asyncio.run(show_journal(url, move_to))
 
 
 def run() -> None:

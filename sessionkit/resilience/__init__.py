@@ -5,7 +5,7 @@
 ``conflicts`` says what wins where others wrote, too.
 """
 
-from sessionkit.resilience.conflicts import Merge, Policy, merge_dicts
+from sessionkit.resilience.conflicts import KeyedMerge, Merge, Policy, merge_dicts, merge_three
 from sessionkit.resilience.copies import LastKnown
 from sessionkit.resilience.entries import Entry, Kind
 from sessionkit.resilience.file import StoreFile
@@ -23,6 +23,7 @@ __all__ = [
     "Event",
     "Journal",
     "JournalFile",
+    "KeyedMerge",
     "Kind",
     "LastKnown",
     "Merge",
@@ -35,4 +36,5 @@ __all__ = [
     "StateChanged",
     "StoreFile",
     "merge_dicts",
+    "merge_three",
 ]

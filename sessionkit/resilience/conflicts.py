@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from sessionkit.errors import ConfigurationError
+from sessionkit.resilience.states import check_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 Merge: TypeAlias = "Callable[[bytes | None, bytes | None, bytes | None], bytes | None]"
 """``merge(base, mine, theirs)`` returns the value that is to stand, or None for none.
@@ -17,7 +18,17 @@ Merge: TypeAlias = "Callable[[bytes | None, bytes | None, bytes | None], bytes |
 It is given values, each None where there is no record, or where the base is not known.
 """
 
-Policy: TypeAlias = 'Literal["primary_wins", "local_wins"] | Merge'
+
+@runtime_checkable
+class KeyedMerge(Protocol):
+    """Merges that depend on the record's key, as where it is part of the encryption."""
+
+    def for_key(self, key: str) -> Merge:
+        """Return the merge of one key's values."""
+        ...
+
+
+Policy: TypeAlias = 'Literal["primary_wins", "local_wins"] | Merge | KeyedMerge'
 """``primary_wins`` drops the journaled write, ``local_wins`` writes it all the same, a function decides."""
 
 _ABSENT: Final = object()
@@ -26,12 +37,12 @@ _ABSENT: Final = object()
 class Coder(Protocol):
     """The part of a codec that a merge needs."""
 
-    def encode(self, obj: Any) -> bytes:
-        """Return the bytes of an object."""
+    def encode(self, obj: Any, *, key: str | None = None) -> bytes:
+        """Return the bytes of an object that is stored under a key."""
         ...
 
-    def decode(self, data: bytes) -> Any:
-        """Return the object in bytes."""
+    def decode(self, data: bytes, *, key: str | None = None) -> Any:
+        """Return the object in bytes that were stored under a key."""
         ...
 
 
@@ -41,49 +52,76 @@ def check_policy(policy: object) -> None:
     Raises:
         ConfigurationError: It is none.
     """
-    if policy not in ("primary_wins", "local_wins") and not callable(policy):
+    if policy in ("primary_wins", "local_wins"):
+        return
+    if isinstance(policy, KeyedMerge):
+        return
+    if not callable(policy):
         raise ConfigurationError(
             "on_conflict is 'primary_wins', 'local_wins' or a function of (base, mine, theirs),"
             f" not {policy!r}"
         )
+    check_function("on_conflict", policy)
 
 
-def merge_dicts(codec: Coder) -> Merge:
-    """Return a ``Merge`` of dicts, key by key at the top level, as three-way merges of text go line by line.
+class merge_dicts:  # noqa: N801 - used as a function
+    """A merge of dicts, key by key at the top level, as three-way merges of text go line by line.
 
     What only one side changed, added or removed since the base is taken from that side; what both changed
     differently is taken from the primary. A record that was deleted on the primary stays deleted, and where
     one of the values is no dict, the primary's stands.
 
+    It is not for sessions, whose state belongs to their data: see ``sessionkit.service.merge_sessions``.
+
     Args:
         codec: What turns the stored bytes into dicts and back.
     """
 
-    def merge(base: bytes | None, mine: bytes | None, theirs: bytes | None) -> bytes | None:
-        if mine is None or theirs is None:
-            return theirs
-        before, ours, other = ({} if value is None else codec.decode(value) for value in (base, mine, theirs))
-        if not (isinstance(before, dict) and isinstance(ours, dict) and isinstance(other, dict)):
-            return theirs
-        merged = {}
-        for name in {**other, **ours}:
-            was, is_mine, is_theirs = (side.get(name, _ABSENT) for side in (before, ours, other))
-            value = is_mine if _same(is_theirs, was) else is_theirs
-            if value is not _ABSENT:
-                merged[name] = value
-        return codec.encode(merged)
+    def __init__(self, codec: Coder) -> None:
+        self._codec = codec
 
-    return merge
+    def for_key(self, key: str) -> Merge:
+        """See ``KeyedMerge.for_key``."""
+
+        def merge(base: bytes | None, mine: bytes | None, theirs: bytes | None) -> bytes | None:
+            if mine is None or theirs is None:
+                return theirs
+            before, ours, other = (
+                {} if value is None else self._codec.decode(value, key=key) for value in (base, mine, theirs)
+            )
+            if not (isinstance(before, dict) and isinstance(ours, dict) and isinstance(other, dict)):
+                return theirs
+            return self._codec.encode(merge_three(before, ours, other)[0], key=key)
+
+        return merge
 
 
-def _same(one: Any, other: Any) -> bool:
+def merge_three(
+    base: Mapping[Any, Any], mine: Mapping[Any, Any], theirs: Mapping[Any, Any]
+) -> tuple[dict[Any, Any], bool]:
+    """Return what two changes of a mapping come to, key by key, and whether they agree.
+
+    Where both changed a key differently, they do not, and it is taken from ``theirs``.
+    """
+    merged = {}
+    agree = True
+    for name in {**theirs, **mine}:
+        was, is_mine, is_theirs = (side.get(name, _ABSENT) for side in (base, mine, theirs))
+        value = is_mine if same(is_theirs, was) else is_theirs
+        agree = agree and (same(value, is_mine) or same(is_mine, was))
+        if value is not _ABSENT:
+            merged[name] = value
+    return merged, agree
+
+
+def same(one: Any, other: Any) -> bool:
     """Return whether nothing was changed: unlike ``==``, 1 is not True, and what is no number is itself."""
     if type(one) is not type(other):
         return False
     if isinstance(one, (float, complex, Decimal)):
         return repr(one) == repr(other)
     if isinstance(one, dict):
-        return _same(list(one.items()), list(other.items()))
+        return same(list(one.items()), list(other.items()))
     if isinstance(one, (list, tuple, deque)):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)

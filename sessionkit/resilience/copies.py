@@ -39,8 +39,8 @@ class LastKnown:
     """
 
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        if max_bytes < 0:
-            raise ConfigurationError(f"max_bytes is 0 or more, not {max_bytes!r}")
+        if type(max_bytes) is not int or max_bytes < 0:
+            raise ConfigurationError(f"max_bytes is a whole number from 0 up, not {max_bytes!r}")
         self._half = max_bytes // 2
         # Bare tuples: one is made for every write.
         self._young: dict[str, tuple[bytes, Version, float | None]] = {}

@@ -72,8 +72,8 @@ class Journal:
     """
 
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES, *, file: JournalFile | None = None) -> None:
-        if max_bytes <= 0:
-            raise ConfigurationError(f"a journal's max_bytes is above 0, not {max_bytes!r}")
+        if type(max_bytes) is not int or max_bytes <= 0:
+            raise ConfigurationError(f"a journal's max_bytes is a whole number above 0, not {max_bytes!r}")
         self.max_bytes = max_bytes
         self.file = file
         self.bytes = 0
@@ -140,10 +140,12 @@ class Journal:
         old = self._entries.get(entry.key) or self._quarantined.get(entry.key)
         grows = entry.size - (0 if old is None else old.size)
         if grows > 0 and self.bytes + grows > self.max_bytes:
-            self.full = True
+            if not self.full:
+                self.full = True
+                logger.warning("the journal is full, %d keys: writes are refused", self.depth)
             raise JournalFull(
-                f"the journal is full ({self.depth} keys, {self.bytes} of {self.max_bytes} bytes):"
-                " the write is not kept, and will be again once the primary is back"
+                f"the journal is full ({self.depth} keys, {self.bytes} of {self.max_bytes} bytes), and this"
+                " write is refused; there will be room once the primary is back"
             )
         self._set(entry)
         if self.file is not None:

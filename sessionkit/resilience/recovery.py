@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sessionkit.resilience.journal import Journal
     from sessionkit.resilience.replaying import Outcome, Replayer
     from sessionkit.store import Absent, SessionStore, Version
+
+logger = logging.getLogger("sessionkit.resilience")
 
 _PAGE: Final = 32
 """Entries that are replayed at once; live operations wait no longer than for these."""
@@ -184,6 +187,8 @@ class Recovery:
         try:
             await self._probe()
         except SessionKitError as error:
+            # Not found out during an outage that was told already, but its beginning here.
+            logger.warning("the store is away at the start, and %d keys wait: %s", self._journal.depth, error)
             self._become(State.OPEN, str(error))
             if not isinstance(error, StoreError) or not error.temporary:
                 raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from sessionkit.errors import SessionKitError, StoreError, StoreUnavailable, VersionConflict
+from sessionkit.resilience.conflicts import KeyedMerge
 from sessionkit.resilience.entries import Kind
 from sessionkit.store import ABSENT, VERSION_BYTES, Absent, Record, Version
 
@@ -157,7 +158,8 @@ class Replayer:
         raise _unsettled(entry)
 
     async def _merge(self, entry: Entry) -> Outcome:
-        assert callable(self._policy)
+        assert not isinstance(self._policy, str)
+        merge = self._policy.for_key(entry.key) if isinstance(self._policy, KeyedMerge) else self._policy
         theirs = await self._primary.get(entry.key)
         # The entry's own id stands for another value, and one drawn anew would let it be merged twice.
         merged_id = Version(hashlib.blake2b(entry.write_id, digest_size=VERSION_BYTES).digest())
@@ -166,9 +168,12 @@ class Replayer:
         their_value = None if theirs is None else theirs.value
         mine = entry.value if entry.kind is Kind.PUT else None
         try:
-            merged = self._policy(entry.base_value, mine, their_value)
+            merged = merge(entry.base_value, mine, their_value)
         except Exception as error:
             raise StoreError(f"on_conflict raised {described(error)}", temporary=False) from error
+        if merged is not None and not isinstance(merged, bytes):
+            kind = type(merged).__name__
+            raise StoreError(f"on_conflict returned {kind}: it returns bytes, or None", temporary=False)
         if merged == their_value:
             return Outcome("primary", ABSENT if theirs is None else theirs.version)
         if merged is None:

@@ -95,8 +95,11 @@ class Rescue:
         return result
 
     def _open(self, failure: StoreError, key: str) -> None:
-        """Have the primary left alone, unless the failure is that another write of the key waits for it."""
-        if key not in self._local.journal:
+        """Have the primary left alone after a write whose attempts all failed for now.
+
+        Not if the failure is that another write of the key waits for it.
+        """
+        if failure.temporary and key not in self._local.journal:
             self._recovery.open(str(failure))
 
     def _hides(self, failure: StoreError) -> bool:
@@ -171,9 +174,9 @@ class Rescue:
                     key,
                 )
         except StoreError as failure:
+            self._open(failure, key)
             if not self._hides(failure):
                 raise
-            self._open(failure, put.key)
             return await self.put(put, sent=failure.applied is not Applied.NO)
 
     async def put(self, put: Put, *, sent: bool = False) -> Receipt:
@@ -204,9 +207,9 @@ class Rescue:
             with self._local.on_its_way(key, ABSENT):
                 deleted = await self._again(error, started, attempt, key)
         except StoreError as failure:
+            self._open(failure, key)
             if not self._hides(failure):
                 raise
-            self._open(failure, key)
             return await self.delete(key, if_version, sent=failure.applied is not Applied.NO)
         # What an attempt that was thought lost has deleted is not there for the next one.
         return deleted or maybe
@@ -238,9 +241,9 @@ class Rescue:
                 key,
             )
         except StoreError as failure:
+            self._open(failure, key)
             if not self._hides(failure) or self._local.version(key) is None:
                 raise
-            self._open(failure, key)
             return await self.touch(key, expires_in, if_version)
 
     async def touch(self, key: str, expires_in: float | None, if_version: Version | None) -> bool:

@@ -48,6 +48,11 @@ class RetryPolicy:
         for name in ("first_pause", "longest_pause", "budget_floor", "budget_ratio"):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"retry: {name} is 0 or more, not {getattr(self, name)!r}")
+        if self.first_pause > self.longest_pause:
+            raise ConfigurationError(
+                f"retry: first_pause is at most longest_pause, not {self.first_pause!r} before"
+                f" {self.longest_pause!r}"
+            )
 
 
 class RetryBudget:
@@ -67,6 +72,12 @@ class RetryBudget:
         self.requests = 0
         self.retries = 0
         self.refused = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"RetryBudget(requests={self.requests}, retries={self.retries}, refused={self.refused},"
+            f" left={self._tokens:.1f})"
+        )
 
     def take(self) -> bool:
         """Take a token for one retry, and return whether there was one."""

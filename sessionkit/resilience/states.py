@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from sessionkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +91,12 @@ class Subscribers:
         self._callbacks: list[Callable[[Event], object]] = []
 
     def add(self, callback: Callable[[Event], object]) -> Callable[[], None]:
-        """Call back at each event from now on, until the function that is returned is called."""
+        """Call back at each event from now on, until the function that is returned is called.
+
+        Raises:
+            ConfigurationError: It is no function, or one that would have to be awaited.
+        """
+        check_function("a subscriber", callback)
         self._callbacks.append(callback)
 
         def remove() -> None:
@@ -101,9 +109,10 @@ class Subscribers:
         """Log the event and call everybody; what a callback raises is logged, and stops nobody else."""
         match event:
             case StateChanged(old, new, reason):
-                # The end of an outage is told as loudly as its beginning; what is in between is not.
-                loud = new in {State.OPEN, State.SATURATED} and old is not State.PROBING
-                level = logging.WARNING if loud or new is State.HEALTHY else logging.INFO
+                # The end of an outage is told as loudly as its beginning; what is in between is not. That the
+                # journal is full, the journal tells.
+                loud = new is State.HEALTHY or (new is State.OPEN and old is not State.PROBING)
+                level = logging.WARNING if loud else logging.INFO
                 facts = {"state": new.value, "was": old.value}
                 logger.log(level, "%s, was %s: %s", new.value, old.value, reason, extra=facts)
             case ConflictFound(key, kept):
@@ -113,5 +122,17 @@ class Subscribers:
         for callback in list(self._callbacks):
             try:
                 callback(event)
-            except Exception:
+            except Exception as error:
+                error.__context__ = None  # the outage's own error, if there is one, is told elsewhere
                 logger.exception("a subscriber failed at %s", type(event).__name__)
+
+
+def check_function(what: str, function: object) -> None:
+    """Refuse what cannot be called and has its result at once.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        kind = "a coroutine function" if callable(function) else repr(function)
+        raise ConfigurationError(f"{what} is a plain function, not {kind}: it is called and not awaited")

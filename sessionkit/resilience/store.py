@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -56,12 +57,15 @@ from sessionkit.store import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from types import TracebackType
 
     from sessionkit.resilience.batches import Result
     from sessionkit.resilience.conflicts import Policy
     from sessionkit.resilience.recovery import Counts
     from sessionkit.resilience.retrying import RetryBudget
     from sessionkit.resilience.states import Event
+
+logger = logging.getLogger("sessionkit.resilience")
 
 DEFAULT_DEADLINE: Final = 10.0
 _DRAIN_SECONDS: Final = 5.0
@@ -116,8 +120,17 @@ class ResilientStore(SessionStore):
     ) -> None:
         if outage not in ("fallback", "raise"):
             raise ConfigurationError(f"outage is 'fallback' or 'raise', not {outage!r}")
-        if not deadline > 0:
-            raise ConfigurationError(f"deadline is above 0 seconds, not {deadline!r}")
+        if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not deadline > 0:
+            raise ConfigurationError(f"deadline is a number of seconds above 0, not {deadline!r}")
+        for name, given, kind in (
+            ("primary", primary, SessionStore),
+            ("fallback", fallback, LastKnown),
+            ("journal", journal, Journal),
+            ("retry", retry, RetryPolicy),
+            ("breaker", breaker, CircuitBreaker),
+        ):
+            if not isinstance(given, kind) and (given is not None or name == "primary"):
+                raise ConfigurationError(f"{name} is a {kind.__name__}, not {given!r}")
         if outage == "raise" and journal is not None:
             raise ConfigurationError(
                 "a journal is given, and outage='raise' journals nothing: keep one of them"
@@ -127,7 +140,8 @@ class ResilientStore(SessionStore):
         self.primary = self._primary = primary
         self._copies = LastKnown() if fallback is None else fallback
         self._clock = clock
-        self._local = LocalView(self.journal, self._copies, clock, keep_bases=callable(on_conflict))
+        merges = not isinstance(on_conflict, str)
+        self._local = LocalView(self.journal, self._copies, clock, keep_bases=merges)
         breaker = CircuitBreaker() if breaker is None else breaker
         replayer = Replayer(primary, on_conflict, clock)
         self._recovery = Recovery(primary, self.journal, self._copies, replayer, breaker)
@@ -445,14 +459,31 @@ class ResilientStore(SessionStore):
             finally:
                 await self._primary.aclose()
         self._closed = True
-        left = self.journal.depth + len(self.journal.quarantined)
-        if left and self.journal.file is None:
+        left = [*(entry.key for entry in self.journal), *self.journal.quarantined]
+        if left and self.journal.file is not None:
+            logger.warning("closed; the journal keeps %d keys for the next start", len(left))
+        elif left:
             raise StoreUnavailable(
-                f"the writes of {left} keys were acknowledged and have not reached the store"
-                f" ({len(self.journal.quarantined)} of them were set aside), and are lost with this process:"
-                " a journal in a file would keep them",
+                f"the writes of {len(left)} keys, such as {left[0][:80]!a}, were acknowledged and have not"
+                f" reached {self._primary!r} ({len(self.journal.quarantined)} of them were set aside):"
+                " they are lost with this process. A journal in a file would keep them",
                 temporary=False,
             )
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store; an error of the body stays the one that is raised."""
+        try:
+            await self.aclose()
+        except StoreError as error:
+            if exc is None:
+                raise
+            logger.error("%s", error)
+            exc.add_note(f"besides: {error}")
 
     async def _arrived(
         self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None

@@ -21,7 +21,7 @@ from sessionkit.store.checks import (
     check_write,
     milliseconds,
 )
-from sessionkit.store.contract import FileStore, SessionStore
+from sessionkit.store.contract import FileStore, PlacedStore, SessionStore
 from sessionkit.store.leases import LocalLeases
 from sessionkit.store.locks import Lease, LeaseKeeper, Locks, look_again_soon
 from sessionkit.store.reading import read_all
@@ -58,6 +58,7 @@ __all__ = [
     "LeaseKeeper",
     "LocalLeases",
     "Locks",
+    "PlacedStore",
     "Put",
     "Receipt",
     "Record",

@@ -217,3 +217,17 @@ class FileStore(SessionStore, Protocol):
     def path(self) -> str | os.PathLike[str]:
         """The file."""
         ...
+
+
+@runtime_checkable
+class PlacedStore(SessionStore, Protocol):
+    """A store that can tell where its records are."""
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Must be the same text wherever these records are opened, and another one for others.
+
+        It has no credentials, and does not tell whether the way there is encrypted.
+        """
+        ...

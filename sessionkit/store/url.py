@@ -141,7 +141,8 @@ class StoreURL:
         meant = get_close_matches(name, known, n=1)
         hint = f" (did you mean {meant[0]!r}?)" if meant else ""
         return ConfigurationError(
-            f"{self}: unknown {kind} {name!r}{hint}; known are: {', '.join(sorted(known)) or 'none'}"
+            f"{self}: unknown {kind} {name!r}{hint}; those of this driver are:"
+            f" {', '.join(sorted(known)) or 'none'}"
         )
 
 

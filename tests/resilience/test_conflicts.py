@@ -16,7 +16,7 @@ from sessionkit.resilience.conflicts import check_policy
 from sessionkit.testing.equality import exactly_equal
 
 codec = MsgpackCodec()
-merge = merge_dicts(codec)
+merge = merge_dicts(codec).for_key("key")
 
 # Many that are equal by ``==`` and are not the same: 0, 0.0, -0.0 and False, NaN and itself.
 leaves = st.sampled_from([None, False, True, 0, 1, 0.0, -0.0, 1.0, float("nan"), "", "a", b"a"])
