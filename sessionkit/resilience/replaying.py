@@ -138,8 +138,8 @@ class Replayer:
                 current = conflict.current
             else:
                 return Outcome("applied", ABSENT)
-        # Without a version as its base, what stands there may well be older than the write.
-        return Outcome("superseded" if isinstance(entry.base, bytes) else "primary", current)
+        # It may be newer than the write, or older: the base may have been taken on trust, or rolled back.
+        return Outcome("primary", current)
 
     async def _resolve(self, entry: Entry, current: Version | Absent) -> Outcome:
         """Settle a conflict by the policy."""

@@ -274,3 +274,15 @@ async def test_what_has_no_follower_is_drained_at_the_end() -> None:
     primary.aclose = look  # type: ignore[method-assign]
     await here.store.aclose()
     assert seen[0] is not None
+
+
+@in_virtual_time
+async def test_a_write_that_ended_beside_another_record_is_a_conflict() -> None:
+    async with world(retry=RetryPolicy(attempts=1)) as here:
+        gone = await here.primary.put("key", b"rolled back since")
+        await here.primary.put("key", b"theirs")
+        here.link.refuse()
+        await here.store.put("key", b"mine", expires_in=1, if_version=gone.version)
+        await asyncio.sleep(2)
+        await here.heal()
+        assert here.conflicts == [ConflictFound("key", "primary")]
