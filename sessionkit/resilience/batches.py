@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sessionkit.errors import Applied, SessionKitError, StoreError
 from sessionkit.store import Receipt
@@ -15,31 +15,19 @@ if TYPE_CHECKING:
 Result = Receipt | SessionKitError
 
 
-class PutAgain(Protocol):
-    """Puts what failed again, or into the journal."""
-
-    async def __call__(self, error: StoreError, put: Put) -> Receipt:
-        """Return the receipt.
-
-        Raises:
-            SessionKitError: It is not taken.
-        """
-        ...
-
-
 async def finish_puts(
     batch: Sequence[Put],
     results: Sequence[Result],
-    written: Callable[[Put, Receipt], Awaitable[Receipt]],
-    again: PutAgain,
+    written: Callable[[int], Awaitable[Receipt]],
+    again: Callable[[int], Awaitable[Receipt]],
 ) -> list[Result]:
     """Return the results of a batch, with what failed for now tried again or journaled.
 
     Args:
         batch: The puts, each with its write id.
         results: What the primary made of each.
-        written: Told of each that succeeded, returns its receipt.
-        again: Puts one again that failed for now.
+        written: Told of the place of each that succeeded, returns its receipt.
+        again: Told of the place of one that failed for now, puts it again or into the journal.
     """
     ends: list[Result] = []
     last = {put.key: at for at, put in enumerate(batch)}
@@ -52,7 +40,7 @@ async def finish_puts(
     for at, (put, result) in enumerate(zip(batch, results, strict=True)):
         assert put.write_id is not None
         if isinstance(result, Receipt):
-            ends.append(await result_of(written(put, result)))
+            ends.append(await result_of(written(at)))
         elif not isinstance(result, StoreError) or not result.temporary:
             ends.append(result)
         elif last[put.key] > at and batch[last[put.key]].if_version is None:
@@ -62,7 +50,7 @@ async def finish_puts(
         elif succeeded.get(put.key, -1) > at:
             ends.append(Receipt(put.write_id))  # a later put of the batch has replaced it already
         else:
-            ends.append(await result_of(again(result, put)))
+            ends.append(await result_of(again(at)))
     for at in replaced:
         end, write_id = ends[last[batch[at].key]], batch[at].write_id
         assert write_id is not None

@@ -52,39 +52,11 @@ class LastKnown:
         copied = self._young.get(key) or self._old.get(key)
         return None if copied is None else Copy(*copied)
 
-    def held(self, key: str) -> object:
-        """Return what stands for a key's copy as it is now, to tell later whether it is still the same."""
-        return self._young.get(key) or self._old.get(key)
-
-    def read(self, key: str, record: Record | None, held: object) -> None:
-        """Take note of what was read; when it ends is known if it was written or renewed here.
-
-        Args:
-            key: The record's key.
-            record: What the primary answered.
-            held: What ``held`` gave before it was asked. An answer that is late may be older than a copy that
-                was taken meanwhile.
-        """
+    def read(self, key: str, record: Record) -> None:
+        """Take note of a record that was read; when it ends is known if it was written or renewed here."""
         copied = self._young.get(key)
-        if copied is not None and record is not None and copied[1] == record.version:
-            return
-        if self.held(key) is not held:
-            return
-        if record is None:
-            self.forget(key)
-        else:
+        if copied is None or copied[1] != record.version:
             self._take_read(key, record.value, record.version)
-
-    def renewed(self, key: str, record: Record | None, until: float, held: object) -> None:
-        """Take note of what was read and renewed in one step; otherwise as ``read``."""
-        now = self.get(key)
-        if record is not None and now is not None and now.version == record.version:
-            self.take(key, record.value, record.version, until)
-        elif self.held(key) is held:
-            if record is None:
-                self.forget(key)
-            else:
-                self.take(key, record.value, record.version, until)
 
     def take(self, key: str, value: bytes, version: Version, until: float | None) -> None:
         """Take a copy, unless it is too large by itself; then there is none of this key."""

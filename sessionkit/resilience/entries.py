@@ -25,7 +25,8 @@ _NOTHING: Final = b""
 _OVERHEAD: Final = 800
 """Bytes an entry takes in this process at most beside its key and values."""
 
-MOST_SENT: Final = 8
+MOST_SENT: Final = 64
+"""More writes of one key than are under way at once when an outage begins; they are few in most entries."""
 
 
 class Kind(Enum):
@@ -51,9 +52,11 @@ class Entry:
         base: The version the first write was based on.
         base_value: What stood there then, if it is known and a merge may ask for it.
         sent: What else may stand there by now, as good as the base: ids of writes of this key that may have
-            reached the primary since, and ``ABSENT`` if a deletion may have. The last eight; one that is not
-            among them any more is met as somebody else's.
+            reached the primary since, and ``ABSENT`` if a deletion may have. The last ``MOST_SENT``; one
+            that is not among them any more is met as somebody else's.
         recent: Ids of the last puts, the newest first: a repetition of one of them changes nothing.
+        conditional: Whether the first write was on the condition of its base: then what was deleted since,
+            even here, is not put back.
     """
 
     key: str
@@ -67,6 +70,7 @@ class Entry:
     base_value: bytes | None = field(default=None, repr=False)
     sent: tuple[Version | Absent, ...] = ()
     recent: tuple[Version, ...] = ()
+    conditional: bool = False
 
     @property
     def size(self) -> int:
@@ -82,10 +86,21 @@ class Entry:
         """What stands on the primary once it is applied, if it changes the record at all."""
         return ABSENT if self.kind is Kind.DELETE else self.write_id
 
-    def also_sent(self, versions: Iterable[Version | Absent]) -> Entry:
-        """Return the entry with more of what may stand on the primary."""
-        merged = dict.fromkeys((*self.sent, *versions))
-        return replace(self, sent=tuple(merged)[-MOST_SENT:])
+    def also_sent(self, versions: Iterable[Version | Absent], *, sure: bool = False) -> Entry:
+        """Return the entry with more of what may stand on the primary.
+
+        Args:
+            versions: What that is, the latest last.
+            sure: Whether it is known that our writes have made it, on the same condition as this one. If not,
+                what is absent may be so by another's doing.
+        """
+        sent = dict.fromkeys(self.sent)
+        for version in versions:
+            if version is ABSENT and self.conditional and not sure:
+                continue
+            sent.pop(version, None)  # what was sent again is the latest
+            sent[version] = None
+        return replace(self, sent=tuple(sent)[-MOST_SENT:])
 
     def encode(self) -> bytes:
         """Return the entry as it stands on disk."""
@@ -102,6 +117,7 @@ class Entry:
             self.base_value,
             [_NOTHING if version is ABSENT else version for version in self.sent],
             self.recent,
+            self.conditional,
         ]
         packed = cast("bytes", msgpack.packb(fields))
         return _checksum(packed) + packed
@@ -120,7 +136,8 @@ class Entry:
             form, *fields = msgpack.unpackb(packed)
             if form != _FORMAT:
                 raise CorruptRecord("a journal's entry was written by another version of sessionkit")
-            key, seq, write_id, kind, value, deadline, expires_in, base, base_value, sent, recent = fields
+            key, seq, write_id, kind, value, deadline, expires_in, base, base_value, *rest = fields
+            sent, recent, conditional = rest
             # With its checksum right it is as it was written; nothing of it needs a look.
             return cls(
                 key,
@@ -134,6 +151,7 @@ class Entry:
                 base_value,
                 tuple(ABSENT if version == _NOTHING else version for version in sent),
                 tuple(recent),
+                conditional,
             )
         except (ValueError, TypeError) as error:
             raise CorruptRecord("a journal's entry is none that sessionkit wrote") from error

@@ -38,13 +38,13 @@ class Gate:
             StoreUnavailable: The store is closed.
         """
         recovery = self._recovery
-        if not self._loaded and recovery.state is not State.DRAINING:
+        if not self._loaded and not self._is_closed:
             async with self._loading_turn():
-                if not self._loaded:
+                if not self._loaded and not self._is_closed:
                     await self._journal.load()
                     await recovery.start()
                     self._loaded = True
-        if recovery.state is State.DRAINING:
+        if self._is_closed:
             raise closed()
         recovery.ensure_probing()
         if recovery.state in {State.HEALTHY, State.REPLAYING}:
@@ -71,6 +71,10 @@ class Gate:
             except StoreError as error:
                 self._recovery.open(str(error))
         return key not in self._journal and await self.is_open()
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._recovery.state is State.DRAINING
 
     def _loading_turn(self) -> asyncio.Lock:
         # One for each event loop: asyncio's lock knows but one.

@@ -18,6 +18,9 @@ logger = logging.getLogger("sessionkit.resilience")
 
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
 
+_MOST_LATE: Final = 100
+"""Few enough to go in one page: what is saved meanwhile must come after all of them."""
+
 
 class JournalFile(Protocol):
     """Where a journal is kept so that it outlives its process; calls for one key take effect in order."""
@@ -140,7 +143,7 @@ class Journal:
         old = self._entries.get(entry.key) or self._quarantined.get(entry.key)
         grows = entry.size - (0 if old is None else old.size)
         if grows > 0 and self.bytes + grows > self.max_bytes:
-            if not self.full:
+            if not self.full and entry.size <= self.max_bytes:
                 self.full = True
                 logger.warning("the journal is full, %d keys: writes are refused", self.depth)
             raise JournalFull(
@@ -212,8 +215,11 @@ class Journal:
         if self.file is None:
             return
         try:
-            if self._unforgotten():
+            while self._unforgotten():
+                before = len(self.leftovers)
                 await self._forget()
+                if len(self.leftovers) == before:
+                    break  # it still cannot
         finally:
             await self.file.aclose()
 
@@ -221,7 +227,7 @@ class Journal:
         """Have the file drop these keys, with those that it failed to drop earlier."""
         if self.file is None:
             return
-        late = self._unforgotten()
+        late = self._unforgotten()[:_MOST_LATE]
         try:
             await self.file.forget([*keys, *late])
         except StoreError as error:

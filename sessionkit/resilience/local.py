@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sessionkit.errors import Applied, StoreUnavailable, VersionConflict
-from sessionkit.resilience.entries import MOST_SENT, Entry, Kind
+from sessionkit.resilience.entries import Entry, Kind
 from sessionkit.store import ABSENT, RING_SIZE, Absent, Put, Receipt, Record, Version, Where, new_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection
 
     from sessionkit.resilience.copies import Copy, LastKnown
     from sessionkit.resilience.entries import Base
+    from sessionkit.resilience.flights import Flights
     from sessionkit.resilience.journal import Journal
     from sessionkit.store import Clock
-
-
-_MOST_ASTRAY: Final = 1024
-"""Of how many keys writes that went astray are remembered; one that is not is met as somebody else's."""
 
 
 class LocalView:
@@ -30,64 +25,43 @@ class LocalView:
     Args:
         journal: Takes the writes.
         copies: What the primary last held.
+        flights: What of ours may arrive there.
         clock: Gives the time in seconds since the Unix epoch.
         keep_bases: Whether entries keep the value they were based on, for a merge to come.
+
+    Attributes:
+        journal: As given.
+        flights: As given.
     """
 
-    def __init__(self, journal: Journal, copies: LastKnown, clock: Clock, *, keep_bases: bool) -> None:
+    def __init__(
+        self, journal: Journal, copies: LastKnown, flights: Flights, clock: Clock, *, keep_bases: bool
+    ) -> None:
         self.journal = journal
         self._copies = copies
         self._clock = clock
         self._keep_bases = keep_bases
-        self._on_their_way: dict[str, list[Version | Absent]] = {}
-        self._astray: OrderedDict[str, tuple[Version, ...]] = OrderedDict()
+        self.flights = flights
 
-    @contextmanager
-    def on_its_way(self, key: str, makes: Version | Absent) -> Iterator[None]:
-        """Take note that a write may reach the primary while the body runs: what waits then replaces it.
+    def own(self, key: str) -> Collection[Version | Absent]:
+        """Return what our own writes of a key may have left on the primary that what waits replaces."""
+        waiting = self.journal.get(key)
+        if waiting is None:
+            return ()
+        return waiting.also_sent(self.flights.of(key, conditional=waiting.conditional)).sent
 
-        Args:
-            key: The record's key.
-            makes: What stands there once it has arrived.
-        """
-        sent = self._on_their_way.setdefault(key, [])
-        sent.append(makes)
-        self.arrived(key, makes)
-        try:
-            yield
-        except BaseException as error:
-            # A deletion is not remembered: that nothing is there may be another's doing as well.
-            if not isinstance(makes, Absent) and getattr(error, "applied", Applied.MAYBE) is not Applied.NO:
-                self.astray(key, makes)
-            raise
-        finally:
-            sent.remove(makes)
-            if not sent:
-                del self._on_their_way[key]
-
-    def arrived(self, key: str, makes: Version | Absent) -> None:
-        """Take note that a write has reached the primary, or may: what waits for it replaces it."""
-        if (waiting := self.journal.get(key)) is not None:
-            self.journal.note(waiting.also_sent([makes]))
-
-    def astray(self, key: str, write_id: Version) -> None:
-        """Take note that a put may arrive after its caller was told that it failed, or has gone.
-
-        Whatever is journaled for the key from now on takes it for one of ours.
-        """
-        self._astray[key] = (*self._astray.pop(key, ()), write_id)[-MOST_SENT:]
-        if len(self._astray) > _MOST_ASTRAY:
-            self._astray.popitem(last=False)
-        self.arrived(key, write_id)
-
-    def check_current(self, key: str, if_version: Version | Absent | None, version: Version) -> None:
-        """Refuse a write on a condition if another write was acknowledged while it was on its way.
+    def arrived(self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None) -> None:
+        """Take note that the primary has a write: what was journaled for the key meanwhile replaces it.
 
         Raises:
-            VersionConflict: One was, and will replace this one, which is on the primary until then.
+            VersionConflict: The write was on a condition that does not hold any more.
         """
-        waiting = None if if_version is None else self.journal.get(key)
-        if waiting is not None and waiting.kind is not Kind.TOUCH and waiting.write_id != version:
+        waiting = self.journal.get(key)
+        if waiting is None:
+            return
+        if if_version is not None or not waiting.conditional:
+            self.journal.note(waiting.also_sent([makes], sure=if_version is not None))
+        if if_version is not None and waiting.kind is not Kind.TOUCH and waiting.makes != makes:
             conflict = VersionConflict(key, current=waiting.makes)
             conflict.applied = Applied.MAYBE
             raise conflict
@@ -105,26 +79,27 @@ class LocalView:
             )
         return None if isinstance(here, Absent) else here
 
-    async def put(self, put: Put, sent: Iterable[Version] = ()) -> Receipt:
+    async def put(self, put: Put, *, sent: bool = False) -> Receipt:
         """Journal a put.
 
         Args:
-            put: The put, checked.
-            sent: Its id, if it may have reached the primary.
+            put: The put, checked, with its write id.
+            sent: Whether it may have reached the primary.
 
         Raises:
             VersionConflict: It is known here that the record is at another version.
             JournalFull: There is no room.
             StoreError: The journal's file failed.
         """
-        write_id = new_version() if put.write_id is None else put.write_id
+        write_id = put.write_id
+        assert write_id is not None
         waiting = self.journal.get(put.key)
         if waiting is not None and write_id in waiting.recent:
             # A write again that this entry stands for; whether the journal's file has it is not known here.
             await self.journal.add(waiting)
             return Receipt(write_id, Where.JOURNALED)
-        for earlier in sent:
-            self.arrived(put.key, earlier)  # what waits replaces it, also where it is refused here
+        if waiting is not None and sent:
+            self.journal.note(waiting.also_sent([write_id]))  # it replaces this one, also if that is refused
         self._check(put.key, put.if_version)
         await self._add(
             put.key,
@@ -137,7 +112,7 @@ class LocalView:
                 put.value,
                 deadline=self._deadline(put.expires_in),
                 expires_in=put.expires_in,
-                sent=tuple(sent),
+                sent=(write_id,) if sent else (),
                 recent=(write_id, *(() if waiting is None else waiting.recent[: RING_SIZE - 1])),
             ),
         )
@@ -160,6 +135,7 @@ class LocalView:
         waiting = self.journal.get(key)
         # What has ended here only, by a renewal that waits, is there all the same.
         if waiting is not None and waiting.kind is Kind.DELETE and not sent:
+            await self.journal.add(waiting)  # as in ``put``
             return False
         if known is not ABSENT:
             self._check(key, if_version)
@@ -214,14 +190,27 @@ class LocalView:
             base = self.version(key) if if_version is None else if_version
             copied = self._copied(key) if self._keep_bases else None
             base_value = copied.value if copied is not None and copied.version == base else None
-            entry = replace(entry, base=base, base_value=base_value)
-            earlier: Iterable[Version | Absent] = self._astray.get(key, ())
+            conditional = if_version is not None
+            earlier: tuple[Version | Absent, ...] = ()
+        elif waiting.kind is Kind.DELETE:
+            # A new record, whoever has deleted the one before.
+            base, base_value, conditional = waiting.base, waiting.base_value, False
+            earlier = (*waiting.sent, ABSENT)
         else:
-            entry = replace(entry, base=waiting.base, base_value=waiting.base_value)
+            base, base_value, conditional = waiting.base, waiting.base_value, waiting.conditional
             earlier = waiting.sent
-        sent = (*earlier, *self._on_their_way.get(key, ()), *entry.sent)
-        entry = replace(entry, sent=(), seq=self.journal.next_seq()).also_sent(sent)
-        await self.journal.add(entry)
+        own = self.flights.of(key, conditional=conditional)
+        others = (makes for makes in own if makes != entry.write_id)
+        await self.journal.add(
+            replace(
+                entry,
+                seq=self.journal.next_seq(),
+                base=base,
+                base_value=base_value,
+                conditional=conditional,
+                sent=(),
+            ).also_sent((*earlier, *others, *entry.sent))
+        )
 
     def _copied(self, key: str, *, renewed: bool = False) -> Copy | None:
         copied = self._copies.get(key)

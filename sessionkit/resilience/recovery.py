@@ -12,15 +12,15 @@ from sessionkit.errors import ConfigurationError, SessionKitError, StoreError, S
 from sessionkit.resilience.entries import Kind
 from sessionkit.resilience.replaying import described
 from sessionkit.resilience.states import ConflictFound, Quarantined, State, StateChanged, Subscribers
+from sessionkit.store import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from sessionkit.resilience.copies import LastKnown
     from sessionkit.resilience.entries import Entry
     from sessionkit.resilience.journal import Journal
+    from sessionkit.resilience.local import LocalView
     from sessionkit.resilience.replaying import Outcome, Replayer
-    from sessionkit.store import Absent, SessionStore, Version
+    from sessionkit.store import SessionStore
 
 logger = logging.getLogger("sessionkit.resilience")
 
@@ -84,11 +84,13 @@ class Recovery:
         journal: What must reach it.
         copies: Told of what stands there.
         replayer: Writes one entry.
+        local: Knows what of ours may stand on the primary.
         breaker: The pauses between probes.
 
     Attributes:
         state: The state now.
         reason: Why the primary is left alone, or was the last time.
+        failures: Failed attempts in a row; whoever has an answer sets it to 0.
         subscribers: Who is told of events.
         counts: How often things happened.
     """
@@ -99,18 +101,21 @@ class Recovery:
         journal: Journal,
         copies: LastKnown,
         replayer: Replayer,
+        local: LocalView,
         breaker: CircuitBreaker,
     ) -> None:
         self._primary = primary
         self._journal = journal
         self._copies = copies
         self._replayer = replayer
+        self._local = local
         self._breaker = breaker
         self._task: asyncio.Task[None] | None = None
         self._under_way: dict[str, asyncio.Future[None]] = {}
         # What an earlier process left must be taken up before anybody is answered.
         self.state = State.HEALTHY if journal.file is None else State.OPEN
         self.reason = ""
+        self.failures = 0
         self.subscribers = Subscribers()
         self.counts = Counts()
 
@@ -131,7 +136,7 @@ class Recovery:
 
     def journal_is_full(self) -> None:
         """Take note that a write was refused for want of room."""
-        if self.state is State.OPEN:
+        if self.state is State.OPEN and self._journal.full:
             self._become(State.SATURATED, "the journal is full")
 
     async def replay_key(self, key: str) -> None:
@@ -251,32 +256,36 @@ class Recovery:
         entry = self._journal.get(key)
         if entry is None:
             return
-        # Whoever writes this key while its entry is on the way must know that it may arrive.
-        self._journal.note(entry.also_sent([entry.makes]))
+        makes = None if entry.kind is Kind.TOUCH else entry.makes
+        if makes is not None:
+            # Whoever writes this key while its entry is on the way must know that it may arrive.
+            self._journal.note(entry.also_sent([makes]))
+        flight = self._local.flights.begin(key, makes)
+        flight.known = True  # the entry knows it
         try:
-            outcome = await self._replayer.replay(entry, lambda: self._sent(key))
+            outcome = await self._replayer.replay(entry, lambda: self._local.own(key))
         except Exception as error:
             if isinstance(error, StoreError) and error.temporary:
                 raise
             # Such as a value the primary does not take, or a merge that fails: nobody else shall wait for it.
             self._set_aside(entry, described(error))
         else:
-            await self._settle(entry, outcome)
+            self._local.flights.acknowledge(key, flight)
+            if not flight.replaced:
+                self._take_copy(entry, outcome, deleted=flight.deleted)
+            await self._journal.settle(entry.key, lambda now: _follower(now, entry, outcome))
+            self._count(entry, outcome)
+        finally:
+            self._local.flights.end(key, flight)
 
-    def _sent(self, key: str) -> Collection[Version | Absent]:
-        # What was on its way when the replay began may have been acknowledged since.
-        entry = self._journal.get(key)
-        return () if entry is None else entry.sent
-
-    async def _settle(self, entry: Entry, outcome: Outcome) -> None:
-        self._count(entry, outcome)
-        if outcome.record is not None:
+    def _take_copy(self, entry: Entry, outcome: Outcome, *, deleted: bool) -> None:
+        """Take a copy of what the replay has left on the primary, as far as that is known."""
+        if outcome.record is not None and not deleted:
             self._copies.take(entry.key, outcome.record.value, outcome.record.version, entry.deadline)
         elif entry.kind is Kind.TOUCH and outcome.ending == "applied":
             self._copies.renew(entry.key, entry.deadline)
         else:
             self._copies.forget(entry.key)
-        await self._journal.settle(entry.key, lambda now: _follower(now, entry, outcome))
 
     def _count(self, entry: Entry, outcome: Outcome) -> None:
         match outcome.ending:
@@ -290,12 +299,11 @@ class Recovery:
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
         now = self._journal.get(entry.key)
-        if now is not None and now.seq != entry.seq:
+        if now is None or now.seq != entry.seq:
             return  # it was written again meanwhile, and that waits on its own account
         self.counts.quarantined += 1
-        self._copies.forget(entry.key)
         self.subscribers.tell(Quarantined(entry.key, reason))
-        self._journal.set_aside(entry if now is None else now)
+        self._journal.set_aside(now)
 
     def _become_replaying(self) -> None:
         self._become(State.REPLAYING, f"the primary answers; {self._journal.depth} keys wait")
@@ -307,8 +315,11 @@ class Recovery:
         old = self.state
         if old is State.DRAINING:
             return  # whatever is still under way: a closed store stays closed
-        if state is State.OPEN:
+        if state in {State.OPEN, State.SATURATED}:
             self.reason = reason
+        elif state is State.HEALTHY:
+            self.failures = 0
+            self._journal.full = False
         self.state = state
         if old is not state:
             self.subscribers.tell(StateChanged(old, state, reason))
@@ -322,10 +333,10 @@ def _follower(now: Entry, replayed: Entry, outcome: Outcome) -> Entry | None:
     if outcome.ending in {"primary", "superseded"}:
         return now  # it was based on what has lost, and meets the same conflict
     base_value = None if outcome.record is None else outcome.record.value
-    sent = tuple(version for version in now.sent if version not in {*replayed.sent, replayed.makes})
-    if now.kind is Kind.PUT and now.write_id == outcome.version:
-        # The same write, renewed meanwhile or before.
-        return replace(
-            now, kind=Kind.TOUCH, value=b"", base=outcome.version, base_value=base_value, sent=sent
-        )
-    return replace(now, base=outcome.version, base_value=base_value, sent=sent)
+    # A write of ours may come late, and then it is still ours; that nothing is there is nobody's mark.
+    sent = tuple(version for version in now.sent if version not in {ABSENT, replayed.makes})
+    follower = replace(now, base=outcome.version, base_value=base_value, sent=sent)
+    if now.kind is not Kind.PUT or now.write_id != replayed.write_id:
+        return follower
+    # The same write, renewed meanwhile or before: there may be nothing left of it to renew.
+    return None if outcome.version is ABSENT else replace(follower, kind=Kind.TOUCH, value=b"")

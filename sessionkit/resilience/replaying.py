@@ -122,15 +122,24 @@ class Replayer:
                     return Outcome("superseded", current)
                 expected = current
             else:
-                # Else it ended, or was deleted, before it could be renewed.
-                return Outcome("applied", expected) if there else Outcome("primary", ABSENT)
+                if there:
+                    return Outcome("applied", expected)
+                # It ended, or was deleted, before it could be renewed.
+                return Outcome("superseded" if ABSENT in sent() else "primary", ABSENT)
         raise _unsettled(entry)
 
     async def _end(self, entry: Entry) -> Outcome:
         """Do what time has done: what the write replaced is gone, and the write as well."""
         current: Base = None
-        for version in (entry.base, entry.write_id, *entry.sent):
+        for version in (entry.base, *entry.sent, entry.write_id):
             if version is None or isinstance(version, Absent):
+                continue
+            if version == entry.write_id:
+                # If it arrived it ends by itself, unless somebody has renewed it since.
+                found = await self._primary.get(entry.key)
+                if found is None or found.version == version:
+                    return Outcome("applied", ABSENT if found is None else version)
+                current = found.version
                 continue
             try:
                 await self._primary.delete(entry.key, if_version=version)
@@ -187,7 +196,9 @@ class Replayer:
             if_version=ABSENT if theirs is None else theirs.version,
             write_id=merged_id,
         )
-        return Outcome("merged", receipt.version, Record(merged, receipt.version))
+        # Others may have written over an earlier merge, whose answer was lost; then this one changed nothing.
+        again = entry.write_id in entry.sent
+        return Outcome("merged", receipt.version, None if again else Record(merged, receipt.version))
 
     def _left(self, entry: Entry) -> float | None:
         if entry.deadline is None or entry.expires_in is None:

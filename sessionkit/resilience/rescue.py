@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sessionkit.errors import Applied, JournalFull, LockNotAcquired, StoreError, StoreUnavailable
 from sessionkit.resilience.states import State
-from sessionkit.store import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -32,9 +32,6 @@ class Rescue:
         retries: When another attempt is made.
         most_failures: How many in a row open the circuit.
         raises: Whether failures are raised instead of being hidden.
-
-    Attributes:
-        failures: Failed attempts in a row; whoever has success sets it to 0.
     """
 
     def __init__(
@@ -53,7 +50,6 @@ class Rescue:
         self._retries = retries
         self._most_failures = most_failures
         self._raises = raises
-        self.failures = 0
 
     async def _again(
         self,
@@ -77,6 +73,7 @@ class Rescue:
             StoreError: The last attempt's error.
         """
         if not error.temporary:
+            self._recovery.failures = 0
             raise error  # such as a lost compare-and-set, which is no failure of the primary
 
         async def in_turn() -> T:
@@ -91,7 +88,7 @@ class Rescue:
             return not held and key not in self._local.journal and self._goes_on(failure)
 
         result = await self._retries.repeat(error, monotonic() - started, in_turn, goes_on, cut=cut)
-        self.failures = 0
+        self._recovery.failures = 0
         return result
 
     def _open(self, failure: StoreError, key: str) -> None:
@@ -136,7 +133,9 @@ class Rescue:
         if record is not None and renew_for is not None:
             if failure is not None:
                 self._recovery.open(str(failure))
-            await self._counted(self._local.touch(key, renew_for, None))
+            # Without room for its renewal the record is known all the same.
+            with suppress(JournalFull):
+                await self._counted(self._local.touch(key, renew_for, None))
         return record
 
     async def get_many_after(
@@ -164,15 +163,14 @@ class Rescue:
         key, value, expires_in, if_version, write_id = put
         assert write_id is not None
         try:
-            with self._local.on_its_way(key, write_id):
-                return await self._again(
-                    error,
-                    started,
-                    lambda: self._primary.put(
-                        key, value, expires_in=expires_in, if_version=if_version, write_id=write_id
-                    ),
-                    key,
-                )
+            return await self._again(
+                error,
+                started,
+                lambda: self._primary.put(
+                    key, value, expires_in=expires_in, if_version=if_version, write_id=write_id
+                ),
+                key,
+            )
         except StoreError as failure:
             self._open(failure, key)
             if not self._hides(failure):
@@ -186,13 +184,12 @@ class Rescue:
             put: The put, checked, with its write id.
             sent: Whether it may have reached the primary.
         """
-        assert put.write_id is not None
-        return await self._counted(self._local.put(put, [put.write_id] if sent else []), sent=sent)
+        return await self._counted(self._local.put(put, sent=sent), sent=sent)
 
     async def delete_after(
         self, error: StoreError, started: float, key: str, if_version: Version | None
-    ) -> bool:
-        """Delete again, or in the journal."""
+    ) -> tuple[bool, bool]:
+        """Delete again, or in the journal, and return whether there was something and whether it is that."""
         maybe = error.applied is not Applied.NO
 
         async def attempt() -> bool:
@@ -204,15 +201,14 @@ class Rescue:
                 raise
 
         try:
-            with self._local.on_its_way(key, ABSENT):
-                deleted = await self._again(error, started, attempt, key)
+            deleted = await self._again(error, started, attempt, key)
         except StoreError as failure:
             self._open(failure, key)
             if not self._hides(failure):
                 raise
-            return await self.delete(key, if_version, sent=failure.applied is not Applied.NO)
+            return await self.delete(key, if_version, sent=failure.applied is not Applied.NO), True
         # What an attempt that was thought lost has deleted is not there for the next one.
-        return deleted or maybe
+        return deleted or maybe, False
 
     async def delete(self, key: str, if_version: Version | None, *, sent: bool = False) -> bool:
         """Delete in the journal.
@@ -231,10 +227,10 @@ class Rescue:
         key: str,
         expires_in: float | None,
         if_version: Version | None,
-    ) -> bool:
-        """Renew again, or in the journal what is known here."""
+    ) -> tuple[bool, bool]:
+        """Renew again, or in the journal what is known here; and return as ``delete_after``."""
         try:
-            return await self._again(
+            there = await self._again(
                 error,
                 started,
                 lambda: self._primary.touch(key, expires_in=expires_in, if_version=if_version),
@@ -244,7 +240,8 @@ class Rescue:
             self._open(failure, key)
             if not self._hides(failure) or self._local.version(key) is None:
                 raise
-            return await self.touch(key, expires_in, if_version)
+            return await self.touch(key, expires_in, if_version), True
+        return there, False
 
     async def touch(self, key: str, expires_in: float | None, if_version: Version | None) -> bool:
         """Renew in the journal."""
@@ -272,8 +269,8 @@ class Rescue:
 
     def _goes_on(self, error: StoreError) -> bool:
         """Count a failed attempt, and return whether the primary may be asked again."""
-        self.failures += 1
-        if self.failures >= self._most_failures:
+        self._recovery.failures += 1
+        if self._recovery.failures >= self._most_failures:
             self._recovery.open(str(error))
         return self._recovery.state in {State.HEALTHY, State.REPLAYING}
 

@@ -23,7 +23,7 @@ class State(Enum):
 
         HEALTHY → OPEN → PROBING → REPLAYING → HEALTHY
         OPEN → SATURATED → PROBING      any → DRAINING
-        PROBING, REPLAYING → OPEN       where the primary fails again
+        PROBING, REPLAYING → OPEN       where the primary fails again; SATURATED if the journal is full
     """
 
     HEALTHY = "healthy"
@@ -122,7 +122,10 @@ class Subscribers:
         for callback in list(self._callbacks):
             try:
                 callback(event)
-            except Exception as error:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                # Also a cancellation that is none of ours, such as that of a future it asks for its result.
                 error.__context__ = None  # the outage's own error, if there is one, is told elsewhere
                 logger.exception("a subscriber failed at %s", type(event).__name__)
 

@@ -15,7 +15,6 @@ from sessionkit.errors import (
     Applied,
     BatchFailed,
     ConfigurationError,
-    LockNotAcquired,
     StoreError,
     StoreUnavailable,
 )
@@ -23,6 +22,7 @@ from sessionkit.resilience.batches import delete_each, finish_puts, result_of
 from sessionkit.resilience.conflicts import check_policy
 from sessionkit.resilience.copies import LastKnown
 from sessionkit.resilience.entries import Kind
+from sessionkit.resilience.flights import Flights
 from sessionkit.resilience.gate import Gate, closed
 from sessionkit.resilience.journal import Journal
 from sessionkit.resilience.local import LocalView
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
     from sessionkit.resilience.batches import Result
     from sessionkit.resilience.conflicts import Policy
+    from sessionkit.resilience.flights import Flight
     from sessionkit.resilience.recovery import Counts
     from sessionkit.resilience.retrying import RetryBudget
     from sessionkit.resilience.states import Event
@@ -137,14 +138,15 @@ class ResilientStore(SessionStore):
             )
         check_policy(on_conflict)
         self.journal = Journal() if journal is None else journal
-        self.primary = self._primary = primary
+        self.primary = primary
         self._copies = LastKnown() if fallback is None else fallback
         self._clock = clock
         merges = not isinstance(on_conflict, str)
-        self._local = LocalView(self.journal, self._copies, clock, keep_bases=merges)
+        self._flights = Flights()
+        self._local = LocalView(self.journal, self._copies, self._flights, clock, keep_bases=merges)
         breaker = CircuitBreaker() if breaker is None else breaker
         replayer = Replayer(primary, on_conflict, clock)
-        self._recovery = Recovery(primary, self.journal, self._copies, replayer, breaker)
+        self._recovery = Recovery(primary, self.journal, self._copies, replayer, self._local, breaker)
         retries = Retries(RetryPolicy() if retry is None else retry, deadline)
         self._budget = retries.budget
         raises = outage == "raise"
@@ -156,12 +158,12 @@ class ResilientStore(SessionStore):
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"ResilientStore({self._primary!r}, state={self.state.value})"
+        return f"ResilientStore({self.primary!r}, state={self.state.value})"
 
     @property
     def capabilities(self) -> Capabilities:
         """See ``SessionStore.capabilities``; those of the primary."""
-        return self._primary.capabilities
+        return self.primary.capabilities
 
     @property
     def state(self) -> State:
@@ -197,19 +199,21 @@ class ResilientStore(SessionStore):
         if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             check_expiry(renew_for)
             return await self._rescue.get(key, renew_for)
-        held = self._copies.held(key)
+        flight = self._flights.begin(key)
         started = monotonic()
         try:
-            record = await self._primary.get(key, renew_for=renew_for)
-        except StoreError as error:
-            record, local = await self._rescue.get_after(error, started, key, renew_for)
-            if local:
-                return record
-        self._rescue.failures = 0
-        if renew_for is None:
-            self._copies.read(key, record, held)
-        else:
-            self._copies.renewed(key, record, self._clock() + renew_for, held)
+            try:
+                record = await self.primary.get(key, renew_for=renew_for)
+            except StoreError as error:
+                record, local = await self._rescue.get_after(error, started, key, renew_for)
+                if local:
+                    return record
+            self._recovery.failures = 0
+            if flight.alone:
+                self._read(key, record, renew_for)
+        finally:
+            self._flights.end(key, flight)
+        if renew_for is not None:
             await self._renewed(key)
         return record
 
@@ -235,18 +239,19 @@ class ResilientStore(SessionStore):
             put = Put(key, value, expires_in, if_version, version)
             check_put(put, self.capabilities.max_value_bytes)
             return await self._rescue.put(put)
+        flight = self._flights.begin(key, version, if_version is not None)
         started = monotonic()
         try:
-            receipt = await self._primary.put(
-                key, value, expires_in=expires_in, if_version=if_version, write_id=version
-            )
-        except StoreError as error:
-            return await self._put_after(error, started, Put(key, value, expires_in, if_version, version))
-        except asyncio.CancelledError:
-            self._local.astray(key, version)
-            raise
-        self._copies.take(key, value, version, None if expires_in is None else self._clock() + expires_in)
-        await self._arrived(key, version, if_version)
+            try:
+                receipt = await self.primary.put(
+                    key, value, expires_in=expires_in, if_version=if_version, write_id=version
+                )
+            except StoreError as error:
+                put = Put(key, value, expires_in, if_version, version)
+                return await self._put_after(error, started, put, flight)
+            await self._written(key, value, expires_in, if_version, flight)
+        finally:
+            self._flights.end(key, flight)
         return receipt
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
@@ -261,13 +266,19 @@ class ResilientStore(SessionStore):
         if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             check_version(if_version)
             return await self._rescue.delete(key, if_version)
+        flight = self._flights.begin(key, ABSENT, if_version is not None)
         started = monotonic()
         try:
-            deleted = await self._primary.delete(key, if_version=if_version)
-        except StoreError as error:
-            deleted = await self._rescue.delete_after(error, started, key, if_version)
-        self._copies.forget(key)
-        await self._arrived(key, ABSENT)
+            try:
+                deleted = await self.primary.delete(key, if_version=if_version)
+            except StoreError as error:
+                deleted, local = await self._rescue.delete_after(error, started, key, if_version)
+                if local:
+                    return deleted
+            self._copies.forget(key)
+            await self._arrived(key, ABSENT, if_version)
+        finally:
+            self._flights.end(key, flight)
         return deleted
 
     async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
@@ -284,16 +295,22 @@ class ResilientStore(SessionStore):
             check_expiry(expires_in)
             check_version(if_version)
             return await self._rescue.touch(key, expires_in, if_version)
+        flight = self._flights.begin(key)
         started = monotonic()
         try:
-            there = await self._primary.touch(key, expires_in=expires_in, if_version=if_version)
-        except StoreError as error:
-            there = await self._rescue.touch_after(error, started, key, expires_in, if_version)
-        self._rescue.failures = 0
-        if there:
-            self._copies.renew(key, None if expires_in is None else self._clock() + expires_in)
-        else:
-            self._copies.forget(key)
+            try:
+                there = await self.primary.touch(key, expires_in=expires_in, if_version=if_version)
+            except StoreError as error:
+                there, local = await self._rescue.touch_after(error, started, key, expires_in, if_version)
+                if local:
+                    return there
+            self._recovery.failures = 0
+            if flight.alone and there:
+                self._copies.renew(key, self._ends(expires_in))
+            elif flight.alone:
+                self._copies.forget(key)
+        finally:
+            self._flights.end(key, flight)
         await self._renewed(key)
         return there
 
@@ -309,22 +326,28 @@ class ResilientStore(SessionStore):
         self._budget.requests += 1
         if not await self._gate.is_open():
             return self._rescue.get_many(wanted)
-        # What waits for the primary is known here, and better.
-        here = self._rescue.get_many(key for key in wanted if key in self.journal)
-        there = [key for key in wanted if key not in self.journal] if self.journal.depth else wanted
-        held = [self._copies.held(key) for key in there]
+        # What waits for the primary is known here, and better; of a renewal the record itself is there.
+        waiting = {entry.key for entry in self.journal if entry.kind is not Kind.TOUCH}
+        here = self._rescue.get_many(key for key in wanted if key in waiting)
+        there = [key for key in wanted if key not in waiting]
+        flights = [(key, self._flights.begin(key)) for key in there]
         started = monotonic()
         try:
-            found = await self._primary.get_many(there)
-        except StoreError as error:
-            found, local = await self._rescue.get_many_after(error, started, there)
-            if local:
-                return found | here
-        for at, key in enumerate(there):
-            if at % _TURN == _TURN - 1:
-                await asyncio.sleep(0)
-            self._copies.read(key, found.get(key), held[at])
-        self._rescue.failures = 0
+            try:
+                found = await self.primary.get_many(there)
+            except StoreError as error:
+                found, local = await self._rescue.get_many_after(error, started, there)
+                if local:
+                    return found | here
+            self._recovery.failures = 0
+            for at, (key, flight) in enumerate(flights):
+                if at % _TURN == _TURN - 1:
+                    await asyncio.sleep(0)
+                if flight.alone:
+                    self._read(key, found.get(key), None)
+        finally:
+            for key, flight in flights:
+                self._flights.end(key, flight)
         return found | here
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
@@ -344,23 +367,29 @@ class ResilientStore(SessionStore):
             return receipts_of([await result_of(self._rescue.put(put)) for put in batch])
         if self.journal.depth and any(put.key in self.journal for put in batch):
             return receipts_of([await result_of(self._put(put)) for put in batch])
+        flights = [self._flights.begin(put.key, put.write_id, put.if_version is not None) for put in batch]
         started = monotonic()
-        results: Sequence[Result]
         try:
-            results = await self._primary.put_many(batch)
-        except BatchFailed as failed:
-            results = failed.results
-        except StoreError as error:
-            results = [error] * len(batch)
-        except asyncio.CancelledError:
-            for put in batch:
-                self._local.astray(put.key, cast("Version", put.write_id))
-            raise
+            results: Sequence[Result]
+            try:
+                results = await self.primary.put_many(batch)
+            except BatchFailed as failed:
+                results = failed.results
+            except StoreError as error:
+                results = [error] * len(batch)
 
-        async def again(error: StoreError, put: Put) -> Receipt:
-            return await self._put_after(error, started, put)
+            async def written(at: int) -> Receipt:
+                key, value, expires_in, if_version, _ = batch[at]
+                await self._written(key, value, expires_in, if_version, flights[at])
+                return results[at]  # type: ignore[return-value]
 
-        return receipts_of(await finish_puts(batch, results, self._written, again))
+            async def again(at: int) -> Receipt:
+                return await self._put_after(results[at], started, batch[at], flights[at])  # type: ignore[arg-type]
+
+            return receipts_of(await finish_puts(batch, results, written, again))
+        finally:
+            for put, flight in zip(batch, flights, strict=True):
+                self._flights.end(put.key, flight)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """See ``SessionStore.delete_many``.
@@ -372,19 +401,34 @@ class ResilientStore(SessionStore):
         """
         wanted = await check_keys_in_turns(keys)
         self._budget.requests += 1
-        if not await self._gate.is_open() or any(key in self.journal for key in wanted):
+        if not await self._gate.is_open():
+            return await delete_each(wanted, lambda key: self._rescue.delete(key, None))
+        if self.journal.depth and any(key in self.journal for key in wanted):
             return await delete_each(wanted, self.delete)
+        flights = [(key, self._flights.begin(key, ABSENT)) for key in wanted]
         started = monotonic()
+
+        async def again(key: str, error: StoreError) -> bool:
+            deleted, local = await self._rescue.delete_after(error, started, key, None)
+            if not local:
+                self._copies.forget(key)
+                await self._arrived(key, ABSENT)
+            return deleted
+
         try:
-            deleted = await self._primary.delete_many(wanted)
-        except StoreError as error:
-            first = error
-            deleted = await delete_each(
-                wanted, lambda key: self._rescue.delete_after(first, started, key, None)
-            )
-        for key in wanted:
-            self._copies.forget(key)
-            await self._arrived(key, ABSENT)
+            try:
+                deleted = await self.primary.delete_many(wanted)
+            except StoreError as error:
+                first = error
+                return await delete_each(wanted, lambda key: again(key, first))
+            for key in wanted:
+                self._copies.forget(key)
+                self._local.arrived(key, ABSENT)
+            for key in wanted:
+                await self._arrived(key, ABSENT)
+        finally:
+            for key, flight in flights:
+                self._flights.end(key, flight)
         return deleted
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
@@ -398,7 +442,7 @@ class ResilientStore(SessionStore):
         if not await self._gate.is_open():
             raise StoreUnavailable("the store cannot be asked for its keys: it is degraded")
         waiting = {entry.key: entry for entry in self.journal if entry.key.startswith(prefix)}
-        async for key in self._primary.scan(prefix):
+        async for key in self.primary.scan(prefix):
             if key not in waiting or waiting[key].kind is not Kind.DELETE or key not in self.journal:
                 yield key
         now = self._clock()
@@ -413,20 +457,19 @@ class ResilientStore(SessionStore):
         While degraded it is between the tasks of this process only, and says so: ``Lease.local``.
         """
         self._budget.requests += 1
-        waits_until = math.inf if wait is None else monotonic() + (wait or 0)
+        waits_until = math.inf if wait is None else monotonic() + wait
         async with self._locks.hold(key, lease=lease, wait=wait) as mine, AsyncExitStack() as stack:
 
             async def acquire() -> Lease:
                 left = None if wait is None else max(0.0, waits_until - monotonic())
-                return await stack.enter_async_context(self._primary.lock(key, lease=lease, wait=left))
+                return await stack.enter_async_context(self.primary.lock(key, lease=lease, wait=left))
 
             theirs: Lease | None = None
             if await self._gate.is_open_for(key):
                 started = monotonic()
                 try:
                     theirs = await acquire()
-                except LockNotAcquired:
-                    raise
+                    self._recovery.failures = 0
                 except StoreError as error:
                     theirs = await self._rescue.lease_after(error, started, acquire)
             yield theirs or replace(mine, local=True)
@@ -435,7 +478,7 @@ class ResilientStore(SessionStore):
         """See ``SessionStore.ping``; it asks the primary in every state."""
         if self._recovery.state is State.DRAINING:
             raise closed()
-        return await self._primary.ping()
+        return await self.primary.ping()
 
     async def aclose(self) -> None:
         """See ``SessionStore.aclose``; what is journaled is written while there is time.
@@ -457,7 +500,7 @@ class ResilientStore(SessionStore):
             try:
                 await self.journal.aclose()
             finally:
-                await self._primary.aclose()
+                await self.primary.aclose()
         self._closed = True
         left = [*(entry.key for entry in self.journal), *self.journal.quarantined]
         if left and self.journal.file is not None:
@@ -465,7 +508,7 @@ class ResilientStore(SessionStore):
         elif left:
             raise StoreUnavailable(
                 f"the writes of {len(left)} keys, such as {left[0][:80]!a}, were acknowledged and have not"
-                f" reached {self._primary!r} ({len(self.journal.quarantined)} of them were set aside):"
+                f" reached {self.primary!r} ({len(self.journal.quarantined)} of them were set aside):"
                 " they are lost with this process. A journal in a file would keep them",
                 temporary=False,
             )
@@ -485,6 +528,33 @@ class ResilientStore(SessionStore):
             logger.error("%s", error)
             exc.add_note(f"besides: {error}")
 
+    def _read(self, key: str, record: Record | None, renew_for: float | None) -> None:
+        """Take a copy of what was read while nothing was written."""
+        if record is None:
+            self._copies.forget(key)
+        elif renew_for is None:
+            self._copies.read(key, record)
+        else:
+            self._copies.take(key, record.value, record.version, self._ends(renew_for))
+
+    async def _written(
+        self,
+        key: str,
+        value: bytes,
+        expires_in: float | None,
+        if_version: Version | Absent | None,
+        flight: Flight,
+    ) -> None:
+        """Take note that the primary has a put, which is known to stand there if no other one overlapped."""
+        version = cast("Version", flight.makes)
+        self._flights.acknowledge(key, flight)
+        if flight.deleted:
+            self._copies.forget(key)
+        elif not flight.replaced:
+            # Of several that overlap, the last one to begin most likely stands.
+            self._copies.take(key, value, version, self._ends(expires_in))
+        await self._arrived(key, version, if_version)
+
     async def _arrived(
         self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None
     ) -> None:
@@ -499,14 +569,12 @@ class ResilientStore(SessionStore):
             VersionConflict: A later write of the key is acknowledged, which it did not know of.
             StoreError: The write is done, but what is left of an earlier one cannot be dropped.
         """
-        self._rescue.failures = 0
-        if key in self.journal.leftovers:
-            await self._outdate(key)
+        self._recovery.failures = 0
         if self._recovery.state is not _HEALTHY:
             # It was on its way when another write of this key was journaled.
-            self._local.arrived(key, makes)
-            if not isinstance(makes, Absent):
-                self._local.check_current(key, if_version, makes)
+            self._local.arrived(key, makes, if_version)
+        if key in self.journal.leftovers:
+            await self._outdate(key)
 
     async def _renewed(self, key: str) -> None:
         """Take note that the primary has renewed a record; this replaces no write that was set aside."""
@@ -525,19 +593,17 @@ class ResilientStore(SessionStore):
         key, value, expires_in, if_version, write_id = put
         return await self.put(key, value, expires_in=expires_in, if_version=if_version, write_id=write_id)
 
-    async def _written(self, put: Put, receipt: Receipt) -> Receipt:
-        ends = None if put.expires_in is None else self._clock() + put.expires_in
-        self._copies.take(put.key, put.value, receipt.version, ends)
-        await self._arrived(put.key, receipt.version, put.if_version)
+    async def _put_after(self, error: StoreError, started: float, put: Put, flight: Flight) -> Receipt:
+        try:
+            receipt = await self._rescue.put_after(error, started, put)
+        except StoreError as failure:
+            flight.known = failure.applied is Applied.NO
+            raise
+        if receipt.where is Where.JOURNALED:
+            flight.known = True  # the journal knows
+        else:
+            await self._written(put.key, put.value, put.expires_in, put.if_version, flight)
         return receipt
 
-    async def _put_after(self, error: StoreError, started: float, put: Put) -> Receipt:
-        held = self._copies.held(put.key)
-        receipt = await self._rescue.put_after(error, started, put)
-        if receipt.where is Where.JOURNALED:
-            return receipt
-        if self._copies.held(put.key) is held:
-            return await self._written(put, receipt)
-        # It may have arrived long ago; then what was seen since is newer.
-        await self._arrived(put.key, receipt.version, put.if_version)
-        return receipt
+    def _ends(self, expires_in: float | None) -> float | None:
+        return None if expires_in is None else self._clock() + expires_in

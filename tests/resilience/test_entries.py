@@ -82,7 +82,8 @@ def test_the_last_of_what_was_sent_is_remembered_each_once(
 ) -> None:
     sent = entry.also_sent(later).sent
     assert len(set(sent)) == len(sent) <= MOST_SENT
-    assert sent == tuple(dict.fromkeys((*entry.sent, *later)))[-MOST_SENT:]
+    latest_first = dict.fromkeys((*reversed(later), *reversed(entry.sent)))
+    assert sent == tuple(reversed(latest_first))[-MOST_SENT:]
     assert entry.also_sent(sent[:0]) == entry
 
 

@@ -109,13 +109,16 @@ async def test_a_start_in_an_outage_and_its_end_are_told(
             assert "the store is away at the start, and 1 keys wait" in caplog.text
 
 
+@in_virtual_time
 async def test_a_full_journal_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    here = World(journal=Journal(max_bytes=1), retry=RetryPolicy(attempts=1))
+    here = World(journal=Journal(max_bytes=1500), retry=RetryPolicy(attempts=1))
     here.link.refuse()
+    await here.store.put("first", bytes(100))
     for _ in range(3):
         with pytest.raises(JournalFull, match="refused"):
-            await here.store.put("key", b"1")
-    assert caplog.text.count("the journal is full, 0 keys: writes are refused") == 1
+            await here.store.put("key", bytes(100))
+    assert caplog.text.count("the journal is full, 1 keys: writes are refused") == 1
+    here.link.heal()
     await here.store.aclose()
 
 
