@@ -28,9 +28,9 @@ from sessionkit.store import (
     Locks,
     Put,
     Receipt,
+    RecodingStore,
     Record,
     Scope,
-    SessionStore,
     Version,
     check_expiry,
     check_key,
@@ -38,6 +38,7 @@ from sessionkit.store import (
     check_prefix,
     check_put,
     check_puts,
+    check_recode,
     check_version,
     new_version,
     receipts_of,
@@ -60,7 +61,7 @@ class _Entry(NamedTuple):
     size: int
 
 
-class MemoryStore(SessionStore):
+class MemoryStore(RecodingStore):
     """A ``SessionStore`` in this process's memory.
 
     Args:
@@ -148,6 +149,22 @@ class MemoryStore(SessionStore):
         if if_version is not None and entry.record.version != if_version:
             raise VersionConflict(key, current=entry.record.version)
         self._entries[key] = entry._replace(expires_at=self._expiry(expires_in))
+        return True
+
+    async def recode(self, key: str, value: bytes, *, if_version: Version) -> bool:
+        """See ``RecodingStore.recode``."""
+        check_recode(key, value, if_version, MAX_VALUE_BYTES)
+        self._check_open()
+        old = self._entries.get(key)
+        if old is None:
+            return False
+        if old.record.version != if_version:
+            raise VersionConflict(key, current=old.record.version)
+        entry = old._replace(
+            record=Record(value, if_version), size=old.size - len(old.record.value) + len(value)
+        )
+        self._check_room(entry, old)
+        self._entries[key] = entry
         return True
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:

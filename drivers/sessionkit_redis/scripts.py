@@ -29,7 +29,7 @@ class Script:
 
 
 CORRUPT: Final = 2
-"""The reply of ``PUT``, ``DELETE_AT`` and ``TOUCH`` for a key that holds something else than a record."""
+"""The reply of the scripts that write for a key that holds something else than a record."""
 
 _FIRST: Final = IDS_START + 1  # Lua counts from 1
 
@@ -101,6 +101,19 @@ return redis.call('DEL', KEYS[1])
 """
 )
 """Returns 1 if deleted, 0 if absent, ``CORRUPT``, or the current version on a conflict."""
+
+RECODE: Final = Script(
+    f"""{_READ_HEAD}
+-- ARGV: expected version, value
+if count == 0 then return 0 end
+local current = {_CURRENT}
+if current ~= ARGV[1] then return current end
+local ids = string.sub(head, 1, {IDS_START} + count * {VERSION_BYTES})
+redis.call('SET', KEYS[1], ids .. ARGV[2], 'KEEPTTL')
+return 1
+"""
+)
+"""Returns 1 if the value is replaced, 0 if absent, ``CORRUPT``, or the current version on a conflict."""
 
 TOUCH: Final = Script(
     f"""{_READ_HEAD}

@@ -15,15 +15,16 @@ from sessionkit.store import (
     Locks,
     Put,
     Receipt,
+    RecodingStore,
     Record,
     Scope,
-    SessionStore,
     Version,
     check_expiry,
     check_key,
     check_keys_in_turns,
     check_prefix,
     check_puts_in_turns,
+    check_recode,
     check_version,
     check_write,
     cut_puts,
@@ -35,7 +36,7 @@ from sessionkit.store import (
 from sessionkit_redis.layout import read_record
 from sessionkit_redis.leases import Leases
 from sessionkit_redis.scanning import scan_keys
-from sessionkit_redis.scripts import CORRUPT, DELETE_AT, PUT, RENEW, TOUCH
+from sessionkit_redis.scripts import CORRUPT, DELETE_AT, PUT, RECODE, RENEW, TOUCH
 from sessionkit_redis.server import Server
 from sessionkit_redis.transport import ErrorReply
 
@@ -53,7 +54,7 @@ _PAGE_BYTES = 4 * 1024 * 1024
 T = TypeVar("T")
 
 
-class RedisStore(SessionStore):
+class RedisStore(RecodingStore):
     """A ``SessionStore`` of one string per record, with Redis's own expiry; ``open_driver`` makes it.
 
     Args:
@@ -120,6 +121,11 @@ class RedisStore(SessionStore):
         expires = "" if expiry is None else expiry
         arguments = (expires,) if if_version is None else (expires, if_version)
         return self._happened(key, await self._server.run(TOUCH, key, arguments))
+
+    async def recode(self, key: str, value: bytes, *, if_version: Version) -> bool:
+        """See ``RecodingStore.recode``."""
+        check_recode(key, value, if_version, MAX_VALUE_BYTES)
+        return self._happened(key, await self._server.run(RECODE, key, (if_version, value)))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See ``SessionStore.get_many``."""

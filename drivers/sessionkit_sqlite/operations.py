@@ -95,6 +95,15 @@ def put(put: Put, connection: sqlite3.Connection, now: int) -> Receipt:
     return Receipt(version)
 
 
+def recode(key: str, value: bytes, if_version: Version, connection: sqlite3.Connection, now: int) -> bool:
+    """Replace the record's bytes; see ``RecodingStore.recode``."""
+    _check_version(key, if_version, connection, now)
+    changed = connection.execute(
+        f"UPDATE records SET value = ? WHERE key = ? AND {_LIVE}", (value, key, now // 1000)
+    )
+    return changed.rowcount > 0
+
+
 def put_many(
     puts: Sequence[Put], connection: sqlite3.Connection, now: int
 ) -> list[Receipt | SessionKitError]:

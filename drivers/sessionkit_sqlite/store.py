@@ -16,6 +16,7 @@ from sessionkit.store import (
     FileStore,
     Locks,
     Put,
+    RecodingStore,
     Scope,
     check_expiry,
     check_key,
@@ -23,6 +24,7 @@ from sessionkit.store import (
     check_prefix,
     check_put,
     check_puts_in_turns,
+    check_recode,
     check_version,
     cut_puts,
     delete_in_pages,
@@ -44,7 +46,7 @@ _PAGE: Final = 250
 _PAGE_BYTES: Final = 1024 * 1024
 
 
-class SqliteStore(FileStore):
+class SqliteStore(FileStore, RecodingStore):
     """A ``SessionStore`` in one SQLite file, which several processes on one machine may share.
 
     A write returns once it is on the disk: it survives the death of the process and of the machine's power.
@@ -129,6 +131,11 @@ class SqliteStore(FileStore):
         check_version(if_version)
         check_expiry(expires_in)
         return await self._writer.run(partial(operations.touch, key, expires_in, if_version))
+
+    async def recode(self, key: str, value: bytes, *, if_version: Version) -> bool:
+        """See ``RecodingStore.recode``."""
+        check_recode(key, value, if_version, MAX_VALUE_BYTES)
+        return await self._writer.run(partial(operations.recode, key, value, if_version))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See ``SessionStore.get_many``."""

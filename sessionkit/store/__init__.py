@@ -17,11 +17,12 @@ from sessionkit.store.checks import (
     check_put,
     check_puts,
     check_puts_in_turns,
+    check_recode,
     check_version,
     check_write,
     milliseconds,
 )
-from sessionkit.store.contract import FileStore, PlacedStore, SessionStore
+from sessionkit.store.contract import FileStore, PlacedStore, RecodingStore, SessionStore
 from sessionkit.store.leases import LocalLeases
 from sessionkit.store.locks import Lease, LeaseKeeper, Locks, look_again_soon
 from sessionkit.store.reading import read_all
@@ -61,6 +62,7 @@ __all__ = [
     "PlacedStore",
     "Put",
     "Receipt",
+    "RecodingStore",
     "Record",
     "Scope",
     "SessionStore",
@@ -75,6 +77,7 @@ __all__ = [
     "check_put",
     "check_puts",
     "check_puts_in_turns",
+    "check_recode",
     "check_version",
     "check_write",
     "cut_puts",

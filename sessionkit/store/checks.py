@@ -136,18 +136,43 @@ def check_write(
         RecordTooLarge: The value is over the driver's bound.
     """
     check_key(key)
-    if not isinstance(value, bytes):
-        raise UnsupportedType(f"{_shown(key)}: a store keeps bytes, not {type(value).__name__}")
-    if len(value) > max_value_bytes:
-        raise RecordTooLarge(
-            f"{_shown(key)}: {len(value)} bytes, and this store takes at most {max_value_bytes}"
-        )
+    _check_value(key, value, max_value_bytes)
     expiry = None if expires_in is None else milliseconds(expires_in)
     if if_version is not None and if_version is not ABSENT:
         check_version(if_version)
     if write_id is not None:
         check_version(write_id)
     return expiry
+
+
+def _check_value(key: str, value: bytes, max_value_bytes: int) -> None:
+    """Refuse what no record of a driver holds.
+
+    Raises:
+        UnsupportedType: It is not ``bytes``.
+        RecordTooLarge: It is over the driver's bound.
+    """
+    if not isinstance(value, bytes):
+        raise UnsupportedType(f"{_shown(key)}: a store keeps bytes, not {type(value).__name__}")
+    if len(value) > max_value_bytes:
+        raise RecordTooLarge(
+            f"{_shown(key)}: {len(value)} bytes, and this store takes at most {max_value_bytes}"
+        )
+
+
+def check_recode(key: str, value: bytes, if_version: Version, max_value_bytes: int) -> None:
+    """Refuse what no ``recode`` takes.
+
+    Raises:
+        InvalidKey: See ``check_key``.
+        UnsupportedType: The value is not ``bytes``, or the version is none.
+        RecordTooLarge: The value is over the driver's bound.
+    """
+    check_key(key)
+    _check_value(key, value, max_value_bytes)
+    if if_version is None:
+        raise UnsupportedType("recode needs the version of the record that was read")
+    check_version(if_version)
 
 
 def check_puts(puts: Iterable[Put], max_value_bytes: int) -> list[Put]:

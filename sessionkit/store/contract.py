@@ -205,6 +205,29 @@ class SessionStore(Protocol):
 
 
 @runtime_checkable
+class RecodingStore(SessionStore, Protocol):
+    """A store that can put other bytes in the place of a record's that say the same, as when keys change."""
+
+    @abstractmethod
+    async def recode(self, key: str, value: bytes, *, if_version: Version) -> bool:
+        """Must replace a record's bytes and return True, or return False where there is no record.
+
+        It must change neither the version nor the expiry: who holds the record's version goes on as if
+        nothing had happened. So the bytes must decode to the same value.
+
+        Args:
+            key: The record's key.
+            value: The bytes to keep instead.
+            if_version: Only if the record is at this version now.
+
+        Raises:
+            VersionConflict: There is a record, at another version; it is left.
+            CorruptRecord: As ``put``.
+        """
+        ...
+
+
+@runtime_checkable
 class FileStore(SessionStore, Protocol):
     """A store that lies in one file on this machine's disk, and so can keep a journal.
 

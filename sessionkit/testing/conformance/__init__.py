@@ -16,6 +16,7 @@ from sessionkit.testing.conformance.expiry import ExpiryTests
 from sessionkit.testing.conformance.lifecycle import LifecycleTests
 from sessionkit.testing.conformance.locks import LockTests
 from sessionkit.testing.conformance.model import ModelTests
+from sessionkit.testing.conformance.recoding import RecodingTests
 from sessionkit.testing.conformance.records import RecordTests
 from sessionkit.testing.conformance.scans import ScanTests
 from sessionkit.testing.conformance.versions import VersionTests
@@ -27,6 +28,7 @@ __all__ = [
     "LifecycleTests",
     "LockTests",
     "ModelTests",
+    "RecodingTests",
     "RecordTests",
     "ScanTests",
     "SessionStoreConformance",
@@ -45,5 +47,6 @@ class SessionStoreConformance(
     ConcurrencyTests,
     LifecycleTests,
     ModelTests,
+    RecodingTests,
 ):
     """Every test of the kit; see ``StoreTests`` for what a subclass provides."""
