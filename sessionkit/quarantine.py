@@ -162,6 +162,14 @@ class Quarantine:
         self._keys.parts(key)
         return await self._store.delete(key)
 
+    async def purge_all(self) -> int:
+        """Remove every entry, readable or not, and return how many there were.
+
+        Raises:
+            StoreError: It is not certain that all were removed.
+        """
+        return await self._store.delete_many([key async for key in self._store.scan(self._keys.start)])
+
     def _decode(self, key: str, record: Record) -> Entry:
         match self._codec.decode(record.value, key=key):
             case {

@@ -40,8 +40,8 @@ def open_store(
 
     Args:
         url: Such as ``memory://``, ``sqlite:///bot.db`` or ``redis://localhost:6379/0``. None: what the
-            settings say; see ``Settings``. With a URL no setting counts, but for ``SESSIONKIT_PREFIX``, which
-            is not the store's.
+            settings say; see ``Settings``. With a URL no setting counts, but for those of keys and
+            records, which are not the store's.
         outage: ``"fallback"`` hides an outage, ``"raise"`` does not; see ``ResilientStore``. None: what the
             settings say where they name the store, else ``"fallback"``.
         journal: Where an outage's writes are kept: a file's URL, such as ``sqlite:///outage.db``, of which
@@ -53,15 +53,9 @@ def open_store(
         ConfigurationError: The URL, its scheme, a setting or an option is wrong.
     """
     named = "journal"
-    if url is not None:
-        driver = open_driver(url, **options)
-    else:
+    driver = open_driver(url, **options)
+    if url is None:
         settings = Settings.load()
-        target = settings.target()
-        try:
-            driver = open_driver(target.url, **{**target.options, **options})
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{target.source}: {error}") from None
         outage = settings.outage if outage is None else outage
         on_conflict = settings.on_conflict if on_conflict is None else on_conflict
         if settings.journal is not None and journal is None:
@@ -104,12 +98,18 @@ def open_journal(url: str, primary: SessionStore | None = None) -> Journal:
     return Journal(file=StoreFile.of(open_driver(url), primary))
 
 
-def open_driver(url: str, **options: Any) -> SessionStore:
-    """Open the bare driver of a URL.
+def open_driver(url: str | None = None, **options: Any) -> SessionStore:
+    """Open the bare driver of a URL; None: what the settings say.
 
     Raises:
         ConfigurationError: As ``open_store``.
     """
+    if url is None:
+        target = Settings.load().target()
+        try:
+            return open_driver(target.url, **{**target.options, **options})
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{target.source}: {error}") from None
     if not isinstance(url, str):
         raise ConfigurationError(f"a store is named by a URL, not {type(url).__name__}")
     parsed = StoreURL.parse(url)

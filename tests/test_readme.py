@@ -46,6 +46,16 @@ def test_python_blocks_run(tmp_path: Path, marker: str) -> None:
     subprocess.run([sys.executable, "-c", source], cwd=tmp_path, check=True, timeout=60)
 
 
+def test_examples_of_what_you_can_store_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = [
+        text for kind, text in BLOCK.findall((ROOT / "docs" / "codec.md").read_text()) if kind == "python"
+    ]
+    assert len(examples) == 5
+    for source in examples:
+        exec(compile(source, "codec.md", "exec", dont_inherit=True), {"__name__": "codec_md"})
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):

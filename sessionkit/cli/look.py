@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.pretty import Pretty
 
-from sessionkit.codec import MsgpackCodec
+from sessionkit.cli.reading import reading_codec, time_of
+from sessionkit.codec import read_info
 from sessionkit.errors import CodecError
 from sessionkit.registry import open_store
 
@@ -18,12 +19,13 @@ async def list_keys(prefix: str, url: str | None) -> None:
             console.print(key)
 
 
-async def show_record(key: str, url: str | None) -> bool:
-    """Print the decoded value of a record, and return whether there was one.
+async def show_record(key: str, url: str | None, *, header: bool) -> bool:
+    """Print the decoded value of a record, or what it says without, and return whether there was one.
 
     Raises:
         CodecError: It cannot be decoded, or holds types that a bot has registered.
     """
+    codec = reading_codec()
     async with open_store(url, outage="raise") as store:
         record = await store.get(key)
     if record is None:
@@ -35,11 +37,25 @@ async def show_record(key: str, url: str | None) -> bool:
         )
         return False
     try:
-        value = MsgpackCodec().decode(record.value)
+        if header:
+            _print_header(record.value)
+        else:
+            Console().print(Pretty(codec.decode(record.value, key=key)))
     except CodecError as error:
         raise type(error)(f"{key}: {error}") from None
-    Console().print(Pretty(value))
     return True
+
+
+def _print_header(value: bytes) -> None:
+    info = read_info(value)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"bytes: {len(value)}")
+    console.print(f"schema: {info.schema}")
+    console.print(f"compressed: {'yes' if info.compressed else 'no'}")
+    if info.key_id is None or info.written is None:
+        console.print("encrypted: no")
+    else:
+        console.print(f"encrypted: by the key {info.key_id!r}, {time_of(info.written)}")
 
 
 async def ping_store(url: str | None) -> None:

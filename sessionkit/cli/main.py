@@ -10,6 +10,10 @@ import typer
 
 from sessionkit.cli.journal import show_journal
 from sessionkit.cli.look import list_keys, ping_store, show_record
+from sessionkit.cli.options import PrefixOption, StoreOption
+from sessionkit.cli.quarantine import app as quarantine
+from sessionkit.cli.rekey import rekey_records
+from sessionkit.codec import new_key
 from sessionkit.errors import ConfigurationError, SessionKitError
 
 app = typer.Typer(
@@ -19,10 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-StoreOption = Annotated[
-    str | None,
-    typer.Option("--url", help="The store's URL. Without it, what SESSIONKIT_URL or REDIS_URL say."),
-]
+keys = typer.Typer(help="Make encryption keys.", no_args_is_help=True)
+app.add_typer(quarantine, name="quarantine")
+app.add_typer(keys, name="keys")
 
 
 @app.command()
@@ -67,9 +70,12 @@ def ls(
 def show(
     key: Annotated[str, typer.Argument(help="The record's whole key, such as telegram_bot:session:123.")],
     url: StoreOption = None,
+    header: Annotated[
+        bool, typer.Option("--header", help="Print what the record says of itself, without decoding it.")
+    ] = False,
 ) -> None:
     """Print the decoded value of a record."""
-    if not asyncio.run(show_record(key, url)):
+    if not asyncio.run(show_record(key, url, header=header)):
         raise typer.Exit(1)
 
 
@@ -89,6 +95,23 @@ def journal(
 ) -> None:
     """Print what an outage has left in a journal's file: the next start of the bot writes it to the store."""
     asyncio.run(show_journal(url, move_to))
+
+
+@app.command()
+def rekey(prefix: PrefixOption = None, url: StoreOption = None) -> None:
+    """Encrypt every record by the first of the encryption keys."""
+    if not asyncio.run(rekey_records(prefix, url)):
+        raise typer.Exit(1)
+
+
+@keys.command()
+def new(
+    id: Annotated[
+        str | None, typer.Option("--id", help="What records call the key. Without it, a random name.")
+    ] = None,
+) -> None:
+    """Print a new encryption key, for SESSIONKIT_ENCRYPTION_KEYS."""
+    typer.echo(new_key(id))
 
 
 def run() -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from sessionkit.codec import MsgpackCodec
 from sessionkit.keys import KeySpace
 from sessionkit.service import SessionService
+from sessionkit.settings import Settings
 from sessionkit.testing.botapi import ScriptError
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ class Story(ABC):
         return await self._sessions.get_session(USER_ID, renew=False)
 
     async def _deposits(self) -> Any:
-        record = await self._store.get(KeySpace("user_data", self._prefix).key(USER_ID))
-        return record and MsgpackCodec().decode(record.value).get("deposits")
+        key = KeySpace("user_data", self._prefix).key(USER_ID)
+        record = await self._store.get(key)
+        return record and Settings.load().codec().decode(record.value, key=key).get("deposits")
 
     def _check(self, came_true: bool, otherwise: str) -> None:
         if not came_true:

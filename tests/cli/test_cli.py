@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.main import get_command
@@ -17,9 +17,6 @@ from sessionkit.testing.servers import RedisServer
 
 if TYPE_CHECKING:
     from sessionkit.testing.servers import ServerBinary
-
-if TYPE_CHECKING:
-    import typer
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -153,17 +150,25 @@ def test_ping_reads_the_settings(tmp_path: Path) -> None:
     assert done.stdout.startswith("answered in ")
 
 
-def commands() -> dict[str, typer.core.TyperCommand]:
-    group = get_command(app)
-    return dict(group.commands)  # type: ignore[attr-defined]  # a Typer of several commands is a group
+def commands(group: Any, path: str = "") -> dict[str, Any]:
+    """Return every command of a group and of the groups in it, by what one types for it."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        found[path + name] = command
+        if hasattr(command, "commands"):
+            found |= commands(command, f"{path}{name} ")
+    return found
 
 
-@pytest.mark.parametrize("name", commands())
+COMMANDS = commands(get_command(app))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_has_help_and_is_documented(name: str) -> None:
-    command = commands()[name]
+    command = COMMANDS[name]
     assert command.help
     documentation = (ROOT / "docs" / "cli.md").read_text()
-    assert f"## sessionkit {name}" in documentation
+    assert f"## sessionkit {name}\n" in documentation
     for parameter in command.params:
         if parameter.name != "help":
             assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
