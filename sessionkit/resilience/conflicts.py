@@ -37,12 +37,20 @@ _ABSENT: Final = object()
 class Coder(Protocol):
     """The part of a codec that a merge needs."""
 
-    def encode(self, obj: Any, *, key: str | None = None) -> bytes:
-        """Return the bytes of an object that is stored under a key."""
+    def pack(self, obj: Any) -> bytes:
+        """Return the plain record of a value."""
         ...
 
-    def decode(self, data: bytes, *, key: str | None = None) -> Any:
-        """Return the object in bytes that were stored under a key."""
+    def unpack(self, plain: bytes) -> Any:
+        """Return the value of a plain record."""
+        ...
+
+    def wrap(self, plain: bytes, *, key: str) -> bytes:
+        """Return what is stored of a plain record under a key."""
+        ...
+
+    def unwrap(self, data: bytes, *, key: str) -> bytes:
+        """Return the plain record of what was stored under a key."""
         ...
 
 
@@ -69,7 +77,7 @@ class merge_dicts:  # noqa: N801 - used as a function
 
     What only one side changed, added or removed since the base is taken from that side; what both changed
     differently is taken from the primary. A record that was deleted on the primary stays deleted, and where
-    one of the values is no dict, the primary's stands.
+    one of the values is no dict, or of an older schema than the codec's, the primary's stands.
 
     It is not for sessions, whose state belongs to their data: see ``sessionkit.service.merge_sessions``.
 
@@ -86,12 +94,19 @@ class merge_dicts:  # noqa: N801 - used as a function
         def merge(base: bytes | None, mine: bytes | None, theirs: bytes | None) -> bytes | None:
             if mine is None or theirs is None:
                 return theirs
-            before, ours, other = (
-                {} if value is None else self._codec.decode(value, key=key) for value in (base, mine, theirs)
-            )
-            if not (isinstance(before, dict) and isinstance(ours, dict) and isinstance(other, dict)):
-                return theirs
-            return self._codec.encode(merge_three(before, ours, other)[0], key=key)
+            sides = []
+            for stored in (base, mine, theirs):
+                plain = None if stored is None else self._codec.unwrap(stored, key=key)
+                side = {} if plain is None else self._codec.unpack(plain)
+                # What packs to other bytes than it was read from is of another schema: it may mean another
+                # thing.
+                if not isinstance(side, dict) or (plain is not None and self._codec.pack(side) != plain):
+                    return theirs
+                sides.append(side)
+            merged, _ = merge_three(*sides)
+            if same(merged, sides[2]):
+                return theirs  # encrypted anew, they would be other bytes, and be written
+            return self._codec.wrap(self._codec.pack(merged), key=key)
 
         return merge
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionkit.codec import MsgpackCodec
-from sessionkit.errors import ConfigurationError
+from sessionkit.codec import EncryptionKey, Keyring, MsgpackCodec
+from sessionkit.errors import CodecError, ConfigurationError, DecryptionError
 from sessionkit.resilience import merge_dicts
 from sessionkit.resilience.conflicts import check_policy
 from sessionkit.testing.equality import exactly_equal
@@ -123,3 +123,28 @@ def test_what_is_no_policy_is_refused(policy: object) -> None:
 @pytest.mark.parametrize("policy", ["primary_wins", "local_wins", merge])
 def test_a_policy_is_taken(policy: object) -> None:
     check_policy(policy)
+
+
+def test_encrypted_dicts_are_merged_for_their_key() -> None:
+    encrypting = MsgpackCodec(keyring=Keyring([EncryptionKey("a", bytes(32))]))
+
+    def stored(value: object, key: str = "k") -> bytes:
+        return encrypting.encode(value, key=key)
+
+    merge = merge_dicts(encrypting).for_key("k")
+    result = merge(stored({"a": 1, "b": 1}), stored({"a": 2, "b": 1}), stored({"a": 1, "b": 3}))
+    assert result is not None
+    assert encrypting.decode(result, key="k") == {"a": 2, "b": 3}
+    theirs = stored({"a": 5})
+    assert merge(stored({"a": 1}), stored({"a": 1}), theirs) == theirs, "not written again"
+    with pytest.raises(DecryptionError):
+        merge(None, stored({}), stored({}, "other"))
+
+
+def test_dicts_of_different_schemas_are_not_mixed() -> None:
+    now = MsgpackCodec(schema=2, migrations={1: lambda data: data})
+    old, theirs = MsgpackCodec().encode({"a": 1}), now.encode({"b": 1})
+    assert merge_dicts(now).for_key("k")(None, old, theirs) == theirs
+    assert merge_dicts(now).for_key("k")(old, theirs, old) == old
+    with pytest.raises(CodecError, match="schema 2"):
+        merge_dicts(MsgpackCodec()).for_key("k")(None, old, theirs)
