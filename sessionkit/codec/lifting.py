@@ -42,9 +42,9 @@ class Lifting:
         if code in MARK_CODES and not payload:
             return MARK_CODES[code]
         if code not in LEAF_CODES:
-            raise CorruptRecord(
-                f"extension code {code} is unknown: the record is damaged or of a newer version of sessionkit"
-            )
+            if code in MARK_CODES:
+                raise CorruptRecord("a mark with a payload")
+            raise CodecError(f"extension code {code} is unknown: a newer version of sessionkit wrote it")
         leaf = LEAF_CODES[code]
         if leaf is Leaf.INT and len(payload) > self._limits.int_bytes:
             raise RecordTooLarge(
@@ -102,7 +102,7 @@ class Lifting:
         except CodecError:
             raise
         except Exception as error:
-            raise CorruptRecord(
+            raise CodecError(
                 f"the function registered under {tag!r} raised {type(error).__qualname__}"
             ) from error
 

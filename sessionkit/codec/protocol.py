@@ -40,7 +40,8 @@ class Codec(Protocol):
             CorruptRecord: The bytes are damaged or not what ``pack`` wrote.
             UnsupportedType: The record holds a type that is registered nowhere in this codec.
             RecordTooLarge: The record exceeds a bound of the codec.
-            CodecError: The record is sound but cannot be read here, such as one of a newer schema.
+            CodecError: The record is sound but cannot be read here, such as one of a newer schema, or of a
+                registered type that has changed.
         """
         ...
 

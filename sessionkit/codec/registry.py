@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from sessionkit.codec.leaves import DUMPERS
 from sessionkit.codec.wire import SCALARS
-from sessionkit.errors import ConfigurationError, CorruptRecord, UnsupportedType
+from sessionkit.errors import CodecError, ConfigurationError, UnsupportedType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class Registry:
         def make(name: object) -> EnumT:
             member = cls.__members__.get(name) if isinstance(name, str) else None
             if member is None:
-                raise CorruptRecord(f"{name_of(cls)} has no such member")
+                raise CodecError(f"{name_of(cls)} has no such member")
             return member
 
         self.add(tag, cls, to, make)
@@ -118,10 +118,10 @@ def name_of(type_: type) -> str:
 
 def _fields_of(cls: type, names: tuple[str, ...], data: object) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise CorruptRecord(f"the fields of {name_of(cls)} are not a dict")
+        raise CodecError(f"the fields of {name_of(cls)} are not a dict")
     missing = [name for name in names if name not in data]
     if missing:
-        raise CorruptRecord(f"{name_of(cls)} has fields that the record lacks: {', '.join(missing)}")
+        raise CodecError(f"{name_of(cls)} has fields that the record lacks: {', '.join(missing)}")
     if len(data) > len(names):
-        raise CorruptRecord(f"the record has {len(data) - len(names)} fields that {name_of(cls)} lacks")
+        raise CodecError(f"the record has {len(data) - len(names)} fields that {name_of(cls)} lacks")
     return data
