@@ -206,7 +206,10 @@ class Settings(BaseSettings):
         try:
             return Keyring.parse(text)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{name}: {error}") from None
+            reason = str(error)
+        # Out here, with neither the text nor the frames that know it: some reporters send local variables.
+        del text
+        raise ConfigurationError(f"{name}: {reason}")
 
     def _options(self) -> dict[str, Any]:
         """Return the driver's options that are set; one that it does not know it refuses."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -298,6 +299,23 @@ def test_a_wrong_setting_of_the_codec_is_refused_without_being_shown(
     with pytest.raises(ConfigurationError, match=message) as caught:
         Settings.load().codec()
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["2026{secret}", "2026:{secret}x", "2026:{half}", "2026:{secret},2026:{secret}"]
+)
+def test_no_traceback_shows_a_key_even_with_local_variables(
+    monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    secret = new_key().partition(":")[2]
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS", wrong.format(secret=secret, half=secret[:20]))
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load().codec()
+    error = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert error.__context__ is None
+    shown = [line for line in error.format() if "test_settings.py" not in line]
+    assert shown
+    assert secret[:12] not in "".join(shown)
 
 
 def test_a_repr_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,9 +101,10 @@ class Rekeying:
             if record is None:
                 return "gone"
             try:
+                plain = self._codec.unwrap(record.value, key=key)
                 if read_info(record.value).key_id == self._first:
                     return "current"
-                value = self._codec.wrap(self._codec.unwrap(record.value, key=key), key=key)
+                value = self._codec.wrap(plain, key=key)
             except CodecError as error:
                 self._tell(key, error)
                 return "unreadable"

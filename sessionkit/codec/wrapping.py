@@ -93,7 +93,7 @@ class Wrapper:
             payload = self._keyring.encrypt(payload, head(flags, schema), _needed(key))
         if len(payload) + HEADER_BYTES > self._stored_bytes:
             raise RecordTooLarge(
-                f"{len(payload) + HEADER_BYTES} bytes encrypted,"
+                f"{key}: {len(payload) + HEADER_BYTES} bytes encrypted,"
                 f" and a record has at most {self._stored_bytes}"
             )
         return seal(payload, schema, flags) if flags else plain

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionkit.codec import EncryptionKey, Keyring, MsgpackCodec, new_key, read_info
+from sessionkit.codec import EncryptionKey, Keyring, Limits, MsgpackCodec, new_key, read_info
 from sessionkit.codec.envelope import COMPRESSED, ENCRYPTED, HEADER_BYTES, seal
-from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord, DecryptionError
+from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord, DecryptionError, RecordTooLarge
 from sessionkit.testing.equality import exactly_equal
 from sessionkit.testing.strategies import values
 
@@ -165,6 +165,13 @@ def test_every_truncation_is_noticed() -> None:
             codec.decode(data[:length], key=KEY)
         with pytest.raises((DecryptionError, CorruptRecord)):
             codec.decode(reseal(data[:length], data[:5], data[HEADER_BYTES:length]), key=KEY)
+
+
+def test_a_record_has_its_bound_encrypted_too() -> None:
+    tight = MsgpackCodec(keyring=Keyring([old]), limits=Limits(stored_bytes=1000), compression="off")
+    assert len(tight.encode("x" * 900, key=KEY)) <= 1000
+    with pytest.raises(RecordTooLarge, match=f"{KEY}: 10.. bytes encrypted"):
+        tight.encode("x" * 980, key=KEY)
 
 
 def test_a_sealed_nothing_is_corrupt() -> None:
