@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, VersionConflict
 from sessionkit.keys import KeySpace
-from sessionkit.store import ABSENT, read_all
+from sessionkit.store import ABSENT, Where, read_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -88,13 +88,16 @@ class Quarantine:
             error: What is wrong with it.
 
         Raises:
+            CorruptRecord: The error itself, as the store cannot be reached now; it is left where it is.
             RecordTooLarge: There is no room beside it for what an entry says.
             StoreError: It is not certain that it was moved. It is here, or there, or both.
         """
         entry = self._keys.key(key, record.version.hex())
         content = {"key": key, "reason": str(error), "moved": self._clock(), "value": record.value}
         value = self._codec.encode(content, key=entry, name="quarantine")
-        await self._store.put(entry, value, expires_in=self._kept_for)
+        receipt = await self._store.put(entry, value, expires_in=self._kept_for)
+        if receipt.where is not Where.PRIMARY:
+            raise error  # a journal keeps no order between keys: the record might go before its copy is there
         try:
             await self._store.delete(key, if_version=record.version)
         except VersionConflict:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sessionkit.codec import EncryptionKey, Keyring, MsgpackCodec
 from sessionkit.errors import CorruptRecord, DecryptionError, InvalidKey, SessionKitError, VersionConflict
 from sessionkit.quarantine import DEFAULT_KEPT_FOR, Quarantine
+from sessionkit.store import Receipt, Where
 from sessionkit.testing import ManualClock
 from sessionkit_memory import MemoryStore
 
@@ -76,6 +77,23 @@ async def test_a_key_may_be_damaged_twice(store: MemoryStore, quarantine: Quaran
     await damage(store, quarantine, value=b"one")
     await damage(store, quarantine, value=b"two")
     assert {entry.value for entry in await entries(quarantine)} == {b"one", b"two"}
+
+
+async def test_nothing_is_moved_by_way_of_a_journal(clock: ManualClock) -> None:
+    class Journaling(MemoryStore):
+        """A store in the middle of an outage."""
+
+        async def put(self, *args: Any, **kwargs: Any) -> Receipt:
+            receipt = await super().put(*args, **kwargs)
+            return receipt._replace(where=Where.JOURNALED)
+
+    async with Journaling(clock=clock) as store:
+        await store.put(KEY, b"damaged")
+        record = await store.get(KEY)
+        assert record is not None
+        with pytest.raises(CorruptRecord):
+            await Quarantine(store, MsgpackCodec(), "shop:").take(KEY, record, ERROR)
+        assert await store.get(KEY) == record
 
 
 async def test_restore_puts_it_back_where_nothing_is(
