@@ -24,7 +24,7 @@ MAY_IMPORT: Final = {
     "settings": "errors keys codec",
     "resilience": "errors keys store telemetry",
     "registry": "errors keys store telemetry settings resilience",
-    "service": "errors keys store codec quarantine telemetry settings",
+    "service": "errors keys store codec quarantine telemetry settings resilience",
     "testing": CORE,
     "ptb": CORE,
     "cli": f"{CORE} ptb testing sessionkit",
