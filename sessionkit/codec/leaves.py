@@ -32,8 +32,9 @@ from sessionkit.errors import RecordTooLarge
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FRACTION_BYTES: Final = 1024
-"""The most bytes of a numerator or denominator: to reduce a fraction takes time quadratic in them."""
+FRACTION_BYTES: Final = 160
+"""The most bytes of a numerator or denominator, enough for any float's: to reduce a fraction takes time
+quadratic in them."""
 
 _LENGTH: Final = struct.Struct(">H")
 _COMPLEX: Final = struct.Struct(">dd")

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 from msgpack import ExtType, Timestamp
 
 from sessionkit.codec.leaves import LOADERS
-from sessionkit.codec.plain import Pairs, unique, unpack
-from sessionkit.codec.spread import is_spread
+from sessionkit.codec.raw import unpack
+from sessionkit.codec.spread import is_spread, is_spread_set
 from sessionkit.codec.wire import LEAF_CODES, MARK_CODES, SCALARS, Leaf, Mark
-from sessionkit.errors import CodecError, CorruptRecord, RecordTooLarge, UnsupportedType
+from sessionkit.errors import CodecError, CorruptRecord, UnsupportedType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sessionkit.codec.limits import Limits
+    from sessionkit.codec.raw import Pairs
     from sessionkit.codec.registry import Registry
 
 _TO_LIFT: Final = frozenset({list, tuple, Mark, ExtType, Timestamp})
@@ -31,12 +32,12 @@ class Lifting:
         self._limits = limits
 
     def lift(self, body: bytes) -> object:
-        """Return the value of a body.
+        """Return the value of a body whose lengths were checked.
 
         Raises:
             CodecError: It has none; see ``Codec.decode``.
         """
-        return self._value(unpack(body, self._limits, tuple, self._extension), self._limits.depth)
+        return self._value(unpack(body, self._extension), self._limits.depth)
 
     def _extension(self, code: int, payload: bytes) -> object:
         if code in MARK_CODES and not payload:
@@ -46,10 +47,9 @@ class Lifting:
                 raise CorruptRecord("a mark with a payload")
             raise CodecError(f"extension code {code} is unknown: a newer version of sessionkit wrote it")
         leaf = LEAF_CODES[code]
-        if leaf is Leaf.INT and len(payload) > self._limits.int_bytes:
-            raise RecordTooLarge(
-                f"an int of {len(payload)} bytes, and at most {self._limits.int_bytes} are read"
-            )
+        bound = "int_bytes" if leaf is Leaf.INT else "string_bytes"
+        if len(payload) > getattr(self._limits, bound):
+            raise self._limits.refusal(f"an extension {leaf.name} of {len(payload)} bytes", bound)
         try:
             return LOADERS[leaf](payload)
         except CodecError:
@@ -64,7 +64,7 @@ class Lifting:
         if kind is not list and kind is not tuple:
             raise CorruptRecord("a mark or a timestamp where only values are")
         if not depth:
-            raise RecordTooLarge(f"more than {self._limits.depth} containers inside one another")
+            raise self._limits.refusal("too many containers inside one another", "depth")
         if kind is tuple:
             return self._map(node, depth - 1)
         if node and type(node[0]) is Mark:
@@ -75,9 +75,10 @@ class Lifting:
         return [self._value(node, depth) if type(node) in _TO_LIFT else node for node in nodes]
 
     def _map(self, pairs: Pairs, depth: int) -> dict[object, object]:
-        if not SCALARS.issuperset(type(key) for key, _ in pairs):
+        keys = [key for key, _ in pairs]
+        if not SCALARS.issuperset(map(type, keys)):
             raise CorruptRecord("a map with keys that are no scalars")
-        return self._dict([(key, self._value(node, depth)) for key, node in pairs])
+        return self._dict(keys, self._values([node for _, node in pairs], depth))
 
     def _marked(self, mark: Mark, nodes: list[object], depth: int) -> object:
         if mark is Mark.REGISTERED:
@@ -116,7 +117,7 @@ class Lifting:
         return frozenset(self._elements(values))
 
     def _elements(self, values: list[object]) -> list[object]:
-        if not is_spread(values) or len(set(values)) != len(values):
+        if not is_spread_set(values) or len(set(values)) != len(values):
             raise ValueError("elements that collide")
         return values
 
@@ -128,23 +129,20 @@ class Lifting:
             raise ValueError("a deque without a greatest length")
         return deque(values[1:], maxlen)
 
-    def _marked_map(self, values: list[object]) -> object:
-        return self._dict(self._pairs(values))
+    def _marked_map(self, values: list[object]) -> dict[object, object]:
+        return self._dict(values[::2], values[1::2])
 
     def _ordered_dict(self, values: list[object]) -> object:
-        return OrderedDict(self._dict(self._pairs(values)))
+        return OrderedDict(self._marked_map(values))
 
-    def _pairs(self, values: list[object]) -> Pairs:
-        pairs = list(zip(values[::2], values[1::2], strict=True))
-        if not is_spread(values[::2]):
-            raise ValueError("keys that collide")
-        return pairs
-
-    def _dict(self, pairs: Pairs) -> dict[object, object]:
+    def _dict(self, keys: list[object], values: list[object]) -> dict[object, object]:
         try:
-            return unique(pairs)
-        except (TypeError, ValueError):
-            raise CorruptRecord("a key that cannot be one, or is there twice") from None
+            made = dict(zip(keys, values, strict=True)) if is_spread(keys) else {}
+        except (TypeError, ValueError) as error:
+            raise CorruptRecord(f"keys that cannot be such ({type(error).__name__})") from None
+        if len(made) != len(keys):
+            raise CorruptRecord("a key that is there twice, or keys whose hashes collide too often")
+        return made
 
 
 _MAKERS: Final[dict[Mark, Callable[[Lifting, list[object]], object]]] = {

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from operator import is_
+from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from msgpack import ExtType
 
 from sessionkit.codec.leaves import DUMPERS, dump_int, int_size
 from sessionkit.codec.path import Element, Index, Inside, Item, Key, Step, render
-from sessionkit.codec.plain import pack
+from sessionkit.codec.raw import pack
 from sessionkit.codec.registry import Registration, Registry, name_of
-from sessionkit.codec.spread import is_spread
-from sessionkit.codec.wire import Leaf, Mark
+from sessionkit.codec.spread import WRITTEN, is_spread, is_spread_set
+from sessionkit.codec.wire import EXTENSION_ITEMS, Leaf, Mark
 from sessionkit.errors import CodecError, RecordTooLarge, UnsupportedType
 
 if TYPE_CHECKING:
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
     from sessionkit.codec.limits import Limits
 
-_UNTOUCHED: Final = frozenset({type(None), bool, float, bytes})
+_UNTOUCHED: Final = frozenset({type(None), bool, float})
+_SHORT: Final = 1024
+"""Strings that are no longer are looked at once only."""
 _MARKS: Final = {mark: ExtType(mark, b"") for mark in Mark}
 _ROOT: Final = Element()
+_PACKED: Final = itemgetter(0)
 
 
 class Lowering:
@@ -33,6 +36,7 @@ class Lowering:
         self._registered = registry.by_type
         self._limits = limits
         self._room = limits.items
+        self._short = min(_SHORT, limits.string_bytes)
         self._name = name
         self._steps: list[Step] = []
         self._open: set[int] = set()
@@ -44,16 +48,14 @@ class Lowering:
             UnsupportedType: It holds something that would not come back as it went in.
             RecordTooLarge: It exceeds a bound.
         """
-        if _is_ready(value):
+        if self._is_ready(value):
             return value
         kind = type(value)
-        if kind is str:
-            return self._text(value)
-        if kind is int:
-            return self._big_int(value)
+        if kind in _SCALARS:
+            return _SCALARS[kind](self, value)
         if kind in DUMPERS:
             code, dump = DUMPERS[kind]
-            return ExtType(code, self._call(dump, value))
+            return self._leaf(code, self._string(self._call(dump, value)))
         if kind in self._registered:
             return self._object(value, self._registered[kind])
         if kind in _CONTAINERS:
@@ -66,28 +68,48 @@ class Lowering:
             f"{name_of(kind)} is not a type sessionkit keeps; register it with codec.register(...)",
         )
 
+    def _is_ready(self, value: Any) -> bool:
+        """Tell, fast and for most scalars, that a value is its own lowered form."""
+        kind = type(value)
+        if kind is str:
+            return bool(value.isascii()) and len(value) <= self._short
+        if kind is int:
+            return bool(-(2**63) <= value < 2**64)
+        return kind in _UNTOUCHED or (kind is bytes and len(value) <= self._short)
+
     def _text(self, value: Any) -> str:
         text: str = value
         try:
-            text.encode()
+            self._string(text.encode())
         except UnicodeEncodeError as error:
             self._refuse(UnsupportedType, f"a str with a lone surrogate at position {error.start} is no text")
         return text
 
+    def _string(self, data: bytes) -> bytes:
+        if len(data) > self._limits.string_bytes:
+            self._refuse_size(f"a string of {len(data)} bytes", "string_bytes")
+        return data
+
     def _big_int(self, value: Any) -> object:
         size = int_size(value)
         if size > self._limits.int_bytes:
-            self._refuse(
-                RecordTooLarge, f"an int of {size} bytes, and at most {self._limits.int_bytes} are kept"
-            )
-        return ExtType(Leaf.INT, dump_int(value))
+            self._refuse_size(f"an int of {size} bytes", "int_bytes")
+        return self._leaf(Leaf.INT, dump_int(value))
+
+    def _leaf(self, code: Leaf, payload: bytes) -> ExtType:
+        self._take(EXTENSION_ITEMS)
+        return ExtType(code, payload)
+
+    def _mark(self, mark: Mark) -> ExtType:
+        self._take(EXTENSION_ITEMS)
+        return _MARKS[mark]
 
     def _object(self, value: object, registration: Registration) -> object:
         self._enter(value)
         self._count(3)
         made = self._call(registration.to, value)
         self._steps.append(Inside(registration.tag))
-        lowered = [_MARKS[Mark.REGISTERED], registration.tag, self.lower(made)]
+        lowered = [self._mark(Mark.REGISTERED), registration.tag, self.lower(made)]
         self._steps.pop()
         self._open.remove(id(value))
         return lowered
@@ -96,17 +118,17 @@ class Lowering:
         return self._sequence(value)
 
     def _tuple(self, value: tuple[object, ...]) -> list[object]:
-        return self._sequence(value, _MARKS[Mark.TUPLE])
+        return self._sequence(value, self._mark(Mark.TUPLE))
 
     def _deque(self, value: deque[object]) -> list[object]:
-        return self._sequence(value, _MARKS[Mark.DEQUE], value.maxlen)
+        return self._sequence(value, self._mark(Mark.DEQUE), value.maxlen)
 
     def _sequence(self, values: Collection[object], *head: object) -> list[object]:
         self._count(len(head) + len(values))
         lowered = list(head)
         self._steps.append(_ROOT)
         for index, value in enumerate(values):
-            if _is_ready(value):
+            if self._is_ready(value):
                 lowered.append(value)
             else:
                 self._steps[-1] = Index(index)
@@ -115,32 +137,36 @@ class Lowering:
         return lowered
 
     def _set(self, value: set[object]) -> list[object]:
-        return [_MARKS[Mark.SET], *self._elements(value)]
+        return [self._mark(Mark.SET), *self._elements(value)]
 
     def _frozenset(self, value: frozenset[object]) -> list[object]:
-        return [_MARKS[Mark.FROZENSET], *self._elements(value)]
+        return [self._mark(Mark.FROZENSET), *self._elements(value)]
 
     def _elements(self, values: Collection[object]) -> list[object]:
         self._count(1 + len(values))
-        self._check_spread(values)
         self._steps.append(Element())
-        lowered = sorted(map(self.lower, values), key=pack)
+        lowered = sorted(((pack(made := self.lower(value)), made, value) for value in values), key=_PACKED)
         self._steps.pop()
-        return lowered
+        # In the order in which they will be added again.
+        if not is_spread_set([value for _, _, value in lowered], WRITTEN):
+            self._refuse_keys()
+        return [made for _, made, _ in lowered]
 
     def _dict(self, value: dict[object, object]) -> object:
+        if not is_spread(value, WRITTEN):
+            self._refuse_keys()
         keys = self._keys(value)
         if all(map(is_, keys, value)):
             self._count(2 * len(value))
             return dict(zip(keys, self._values(value), strict=True))
-        self._check_spread(value)
-        return [_MARKS[Mark.MAP], *self._flat(keys, value)]
+        return [self._mark(Mark.MAP), *self._flat(keys, value)]
 
     def _ordered_dict(self, value: OrderedDict[object, object]) -> list[object]:
         if getattr(value, "__dict__", None):
             self._refuse(UnsupportedType, "an OrderedDict with attributes of its own is not kept")
-        self._check_spread(value)
-        return [_MARKS[Mark.ORDERED_DICT], *self._flat(self._keys(value), value)]
+        if not is_spread(value, WRITTEN):
+            self._refuse_keys()
+        return [self._mark(Mark.ORDERED_DICT), *self._flat(self._keys(value), value)]
 
     def _flat(self, keys: list[object], value: dict[object, object]) -> Iterable[object]:
         self._count(1 + 2 * len(value))
@@ -150,7 +176,7 @@ class Lowering:
         lowered = []
         self._steps.append(_ROOT)
         for key in value:
-            if _is_ready(key):
+            if self._is_ready(key):
                 lowered.append(key)
             else:
                 self._steps[-1] = Key(key)
@@ -162,7 +188,7 @@ class Lowering:
         lowered = []
         self._steps.append(_ROOT)
         for key, item in value.items():
-            if _is_ready(item):
+            if self._is_ready(item):
                 lowered.append(item)
             else:
                 self._steps[-1] = Item(key)
@@ -176,17 +202,16 @@ class Lowering:
                 UnsupportedType, f"this {type(value).__qualname__} contains itself; only trees are kept"
             )
         if len(self._open) >= self._limits.depth:
-            self._refuse(RecordTooLarge, f"more than {self._limits.depth} containers inside one another")
+            self._refuse_size("too many containers inside one another", "depth")
         self._open.add(id(value))
 
     def _count(self, elements: int) -> None:
-        self._room -= 1 + elements
-        if self._room < 0:
-            self._refuse(RecordTooLarge, f"the value has more than {self._limits.items} elements, the bound")
+        self._take(1 + elements)
 
-    def _check_spread(self, keys: Collection[object]) -> None:
-        if not is_spread(keys):
-            self._refuse(UnsupportedType, "keys or elements with so many equal hashes are not kept")
+    def _take(self, elements: int) -> None:
+        self._room -= elements
+        if self._room < 0:
+            self._refuse_size("too many elements", "items")
 
     def _call(self, function: Callable[[Any], Any], value: object) -> Any:
         try:
@@ -202,21 +227,22 @@ class Lowering:
     def _refuse(self, error: type[CodecError], reason: str) -> NoReturn:
         raise error(f"{self._path()}: {reason}") from None
 
+    def _refuse_size(self, what: str, limit: str) -> NoReturn:
+        self._refuse(RecordTooLarge, str(self._limits.refusal(what, limit)))
+
+    def _refuse_keys(self) -> NoReturn:
+        self._refuse(UnsupportedType, "keys or elements whose hashes collide this often are not kept")
+
     def _path(self) -> str:
         return render(self._name, self._steps)
 
 
-def _is_ready(value: Any) -> bool:
-    """Tell, fast and for most scalars, that a value is its own lowered form."""
-    kind = type(value)
-    if kind is str:
-        return bool(value.isascii())
-    if kind is int:
-        return bool(-(2**63) <= value < 2**64)
-    return kind in _UNTOUCHED
-
-
 # Any: each method is only called with the type it stands beside.
+_SCALARS: Final[dict[type, Callable[[Lowering, Any], object]]] = {
+    str: Lowering._text,
+    bytes: Lowering._string,
+    int: Lowering._big_int,
+}
 _CONTAINERS: Final[dict[type, Callable[[Lowering, Any], object]]] = {
     list: Lowering._list,
     dict: Lowering._dict,

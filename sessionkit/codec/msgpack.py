@@ -11,8 +11,9 @@ from sessionkit.codec.lifting import Lifting
 from sessionkit.codec.limits import Limits
 from sessionkit.codec.lowering import Lowering
 from sessionkit.codec.migrations import Migrations
-from sessionkit.codec.plain import is_plain, is_plain_tree, may_be_odd, pack, unique, unpack
+from sessionkit.codec.plain import NOT_PLAIN, pack_plain, unpack_plain
 from sessionkit.codec.protocol import Codec
+from sessionkit.codec.raw import check_lengths, pack
 from sessionkit.codec.registry import Registry
 from sessionkit.codec.wrapping import Wrapper
 from sessionkit.errors import CodecError, RecordTooLarge
@@ -117,14 +118,12 @@ class MsgpackCodec(Codec):
 
     def pack(self, obj: object, *, name: str = "value") -> bytes:
         """Return the plain record of a value; see ``Codec.pack``."""
-        body = self._pack_plain(obj)
+        body = pack_plain(obj, self._limits)
         if body is None:
             body = pack(Lowering(self._registry, self._limits, name).lower(obj))
         size = HEADER_BYTES + len(body)
         if size > self._limits.stored_bytes:
-            raise RecordTooLarge(
-                f"{name}: {size} bytes, and a record has at most {self._limits.stored_bytes}"
-            )
+            raise RecordTooLarge(f"{name}: {self._limits.refusal(f'{size} bytes', 'stored_bytes')}")
         return seal(body, self._schema)
 
     def unpack(self, plain: bytes) -> Any:
@@ -136,12 +135,10 @@ class MsgpackCodec(Codec):
             raise CodecError(
                 f"a record of schema {schema}, and this codec knows schemas up to {self._schema}"
             )
-        try:
-            value = unpack(body, self._limits, unique, _stop)
-        except _ExtensionMet:
-            return Lifting(self._registry, self._limits).lift(body)
-        if may_be_odd(body, self._limits) and not is_plain_tree(value, self._limits.depth):
-            return Lifting(self._registry, self._limits).lift(body)
+        check_lengths(body, self._limits)
+        value = unpack_plain(body, self._limits)
+        if value is NOT_PLAIN:
+            value = Lifting(self._registry, self._limits).lift(body)
         return value
 
     def migrate(self, value: Any, plain: bytes, *, kind: str | None = None) -> Any:
@@ -167,21 +164,3 @@ class MsgpackCodec(Codec):
         plain = self._wrapper.unwrap(data, key)
         value = self.unpack(plain)
         return self.migrate(value, plain) if self._schema > 1 else value
-
-    def _pack_plain(self, obj: object) -> bytes | None:
-        """Pack plain data, or return None for what needs a closer look."""
-        if not is_plain(obj, self._limits):
-            return None
-        try:
-            body = pack(obj)
-        except (OverflowError, UnicodeEncodeError):  # an int over 64 bits, a lone surrogate
-            return None
-        return body if len(body) <= self._limits.items else None
-
-
-class _ExtensionMet(Exception):
-    """The body is not plain data."""
-
-
-def _stop(_code: int, _payload: bytes) -> object:
-    raise _ExtensionMet

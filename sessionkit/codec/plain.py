@@ -2,165 +2,99 @@
 
 from __future__ import annotations
 
-import gc
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from gc import get_referents
+from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
+from sessionkit.codec.raw import UNPACK_ERRORS, pack
+from sessionkit.codec.spread import FEW, WRITTEN, is_spread
 from sessionkit.codec.wire import SCALARS
-from sessionkit.errors import CorruptRecord, RecordTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sessionkit.codec.limits import Limits
 
-Items: TypeAlias = list[object]
-Pairs: TypeAlias = list[tuple[object, object]]
-
-_UNPACK_ERRORS: Final = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-    msgpack.UnpackException,
-)
-_CONTAINER_HEADS: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+_BOXES: Final = frozenset({list, dict})
+_BOX_HEADS: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 """The bytes that begin an array or a map."""
 
-_PLAIN: Final = SCALARS | {list, dict}
+_TO_DATETIME: Final = 3
+"""Makes of a msgpack timestamp what is not packed again."""
 
-_PROVE_FROM: Final = 16 * 1024
-"""From this size on, lengths are proved before they are believed: msgpack allocates what a header claims,
-for each of up to 1024 nested headers, so a small lie costs the square of the record's size."""
+_PACKED_AGAIN: Final = 1024 * 1024
+"""So long a body is packed again to prove it: its strings may take four times their size, and then some."""
 
 
-def is_plain(value: object, limits: Limits) -> bool:
-    """Tell whether a value is plain data within the limits of depth and items, and so has no cycle."""
+NOT_PLAIN: Final = object()
+"""In place of a value: it takes the careful way."""
+
+
+def pack_plain(value: object, limits: Limits) -> bytes | None:
+    """Return the body of plain data within the limits; None if it is not, or perhaps not, such."""
+    if not _is_plain(value, limits):
+        return None
+    try:
+        body = pack(value)
+    except (OverflowError, UnicodeEncodeError):  # an int over 64 bits, a lone surrogate
+        return None
+    return body if len(body) <= limits.string_bytes else None
+
+
+def _is_plain(value: Any, limits: Limits) -> bool:
+    """Tell whether a value is plain data within the limits of depth and items, and so has no cycle.
+
+    It asks the garbage collector for the parts of all containers of a level at once, twice as fast as a walk.
+    """
     if type(value) in SCALARS:
         return True
-    return _room_after(value, limits.depth, limits.items) >= 0
-
-
-def _room_after(value: object, depth: int, room: int) -> int:
-    """Return how many of ``room`` elements are left after a container; negative if it is not plain."""
-    children: Any
-    if type(value) is dict:
-        for key in value:
-            if type(key) not in SCALARS:
-                return -1
-        children = value.values()
-        room -= 1 + 2 * len(value)
-    elif type(value) is list:
-        children = value
-        room -= 1 + len(value)
-    else:
-        return -1
-    if not depth:
-        return -1
-    for child in children:
-        if type(child) not in SCALARS:
-            if room < 0:
-                return -1
-            room = _room_after(child, depth - 1, room)
-    return room
-
-
-def is_plain_tree(value: object, depth: int) -> bool:
-    """Tell the same, but for the limit of items, of what msgpack unpacked: it has no cycles or shared parts.
-
-    It asks the garbage collector for all children of a level at once, several times as fast as a walk.
-    """
-    level = [value]
-    for _ in range(depth):
-        kinds = set(map(type, level))
-        if kinds <= SCALARS:
-            return True
-        if not kinds <= _PLAIN:
+    boxes = [value]
+    room = limits.items
+    for _ in range(limits.depth):
+        if not _BOXES.issuperset(map(type, boxes)):
             return False
-        level = gc.get_referents(*level)
-    return SCALARS.issuperset(map(type, level))
+        parts = sum(map(len, boxes))
+        room -= 2 * parts + len(boxes)
+        if room < 0 or (parts > FEW and max(map(len, boxes)) > FEW and not _are_spread(boxes)):
+            return False
+        boxes = [part for part in get_referents(*boxes) if type(part) not in SCALARS]
+        if not boxes:
+            return True
+    return False
 
 
-def may_be_odd(body: bytes, limits: Limits) -> bool:
-    """Tell whether what a body unpacked to needs a look: it may be too deep or hold a msgpack timestamp.
+def _are_spread(boxes: list[Any]) -> bool:
+    return all(is_spread(box, WRITTEN) for box in boxes if type(box) is dict and len(box) > FEW)
 
-    Never False where it does, often True where it does not.
+
+def unpack_plain(body: bytes, limits: Limits) -> object:
+    """Return the value of a body of plain data whose lengths were checked; ``NOT_PLAIN`` for most others.
+
+    That it packs to the same bytes again proves that no key was there twice, and nothing else was odd.
     """
-    heads = len(body) - len(body.translate(None, _CONTAINER_HEADS))
-    return heads > limits.depth or b"\xff" in body
-
-
-def pack(value: object) -> bytes:
-    """Return the msgpack bytes of plain data or of a lowered value."""
-    return cast("bytes", msgpack.packb(value, strict_types=True))
-
-
-def unpack(
-    body: bytes,
-    limits: Limits,
-    on_map: Callable[[Pairs], object],
-    on_extension: Callable[[int, bytes], object],
-) -> object:
-    """Return what a body unpacks to, with what ``on_map`` and ``on_extension`` make of its parts.
-
-    Raises:
-        CorruptRecord: The body is not one msgpack object.
-        RecordTooLarge: It has more elements than the limits allow.
-    """
-    on_list = None
-    if len(body) > limits.items:  # an element takes at least a byte, so a shorter body needs no counting
-        counter = _Counter(limits.items, on_map)
-        on_map, on_list = counter.map, counter.list
+    if len(body) > _PACKED_AGAIN:
+        return NOT_PLAIN
+    # Of keys that are no str or bytes, more than a short map holds may have been chosen to collide.
+    strict = b"\xde" in body or b"\xdf" in body
     try:
-        if len(body) >= _PROVE_FROM:
-            _prove_lengths(body)
-        return msgpack.unpackb(
-            body, strict_map_key=False, object_pairs_hook=on_map, list_hook=on_list, ext_hook=on_extension
-        )
-    except _UNPACK_ERRORS as error:
-        # `from None`: msgpack's errors carry parts of the record.
-        raise CorruptRecord(
-            f"the body of the record is not what sessionkit wrote ({type(error).__name__})"
-        ) from None
+        value = msgpack.unpackb(body, strict_map_key=strict, timestamp=_TO_DATETIME, ext_hook=_refuse)
+        if pack(value) != body:
+            return NOT_PLAIN
+    except UNPACK_ERRORS:
+        return NOT_PLAIN
+    heads = len(body) - len(body.translate(None, _BOX_HEADS))
+    if heads > limits.depth and not _is_shallow(value, limits.depth):
+        return NOT_PLAIN
+    return value
 
 
-def unique(pairs: Pairs) -> dict[object, object]:
-    """Return the dict of a map.
-
-    Raises:
-        ValueError: A key is there twice.
-    """
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a key twice in one map")
-    return made
+def _refuse(_code: int, _payload: bytes) -> object:
+    raise ValueError("an extension in plain data")
 
 
-def _prove_lengths(body: bytes) -> None:
-    unpacker = msgpack.Unpacker(None, max_buffer_size=len(body))
-    unpacker.feed(body)
-    unpacker.skip()
-
-
-class _Counter:
-    """Hooks that count elements as containers are completed, and stop at the bound."""
-
-    def __init__(self, items: int, on_map: Callable[[Pairs], object]) -> None:
-        self._items = items
-        self._room = items
-        self._on_map = on_map
-
-    def map(self, pairs: Pairs) -> object:
-        self._take(1 + 2 * len(pairs))
-        return self._on_map(pairs)
-
-    def list(self, items: Items) -> Items:
-        self._take(1 + len(items))
-        return items
-
-    def _take(self, elements: int) -> None:
-        self._room -= elements
-        if self._room < 0:
-            raise RecordTooLarge(f"the record has more than {self._items} elements, the bound of this codec")
+def _is_shallow(value: object, depth: int) -> bool:
+    parts = [value]
+    for _ in range(depth + 1):
+        if SCALARS.issuperset(map(type, parts)):
+            return True
+        parts = get_referents(*parts)
+    return False

@@ -249,49 +249,78 @@ def test_a_zone_this_machine_lacks_is_no_corruption(key: bytes) -> None:
     assert not isinstance(caught.value, CorruptRecord)
 
 
-MEGABYTE = 1 << 20
+LIMITS = Limits()
+FULL = LIMITS.stored_bytes - 100
+"""Bytes of a body that nearly fills a record."""
 
 BOMBS = {
-    "empty maps": b"\xdd" + struct.pack(">I", 16 * MEGABYTE - 100) + b"\x80" * (16 * MEGABYTE - 100),
-    "open lists of empty maps": (b"\xdd\x00\x0f\x00\x00" + b"\x80" * 983_039) * 16 + b"\x80",
-    "lying headers": b"\xdd\x00\xff\xff\xf0" * 1000 + b"\xc0" * (16 * MEGABYTE - 6000),
+    "empty maps": b"\xdd" + struct.pack(">I", FULL) + b"\x80" * FULL,
+    "nothings": b"\xdd" + struct.pack(">I", FULL) + b"\xc0" * FULL,
+    "open lists of empty maps": (b"\xdd\x00\x00\xc3\x50" + b"\x80" * 49_999) * 80 + b"\x80",
+    "open lists of nothings": (b"\xdd\x00\x00\xc3\x50" + b"\xc0" * 49_999) * 80 + b"\xc0",
+    "lying headers": b"\xdd\x00\xff\xff\xf0" * 1000 + b"\xc0" * (FULL - 5000),
     "lying small headers": b"\xdc\x3f\x00" * 900 + b"\xc0" * 12_000,
-    "lists in lists": b"\x91" * (4 * MEGABYTE),
+    "lying headers alone": b"\xdc\x02\x00" * 170,
+    "lists in lists": b"\x91" * FULL,
     "lists in lists, just": b"\x91" * 1000 + b"\xc0",
     "maps in maps": b"\x81\xa0" * 500 + b"\xc0",
     "tuples in tuples": b"\x92\xc7\x00\x01" * 1000 + b"\xc0",
     "huge string claimed": b"\xdb\xff\xff\xff\xff",
+    "huge string there": b"\xdb" + struct.pack(">I", FULL) + b"a" * FULL,
     "huge extension claimed": b"\xc9\xff\xff\xff\xff\x10",
+    "huge bytearray there": b"\xc9" + struct.pack(">IB", FULL, Leaf.BYTEARRAY) + b"a" * FULL,
     "huge map claimed": b"\xdf\xff\xff\xff\xff",
-    "one huge int": b"\xc9\x00\x80\x00\x00\x10" + b"\x7f" * (8 * MEGABYTE),
+    "one huge int": b"\xc9" + struct.pack(">IB", FULL, Leaf.INT) + b"\x7f" * FULL,
 }
+
+
+def _peak_of_decoding(body: bytes, *refusals: type[Exception]) -> int:
+    data = seal(body, 1)
+    tracemalloc.start()
+    try:
+        if refusals:
+            with pytest.raises(refusals):
+                codec.decode(data)
+        else:
+            codec.decode(data)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_bombs_stay_small(bomb: bytes) -> None:
-    data = seal(bomb, 1)
-    tracemalloc.start()
-    try:
-        with pytest.raises((CorruptRecord, RecordTooLarge)):
-            codec.decode(data)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 300 * MEGABYTE
+    assert _peak_of_decoding(bomb, CorruptRecord, RecordTooLarge) < 3 * LIMITS.stored_bytes
 
 
-def test_a_record_below_the_bound_of_items_stays_small() -> None:
-    limits = Limits(items=10_000)
-    data = seal(b"\xdc\x27\x00" + b"\x80" * 0x2700, 1)
-    tracemalloc.start()
-    try:
-        with pytest.raises(RecordTooLarge):
-            MsgpackCodec(limits=Limits(items=5_000)).decode(data)
-        assert len(MsgpackCodec(limits=limits).decode(data)) == 0x2700
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 2 * MEGABYTE
+def _repeated(count: int, item: bytes) -> bytes:
+    return b"\xdd" + struct.pack(">I", count) + item * count
+
+
+WIDE = "a" * (LIMITS.string_bytes - 4) + "🙂"
+ITEMS = LIMITS.items
+
+AT_THE_BOUND = {
+    "empty lists": _repeated(ITEMS // 2 - 1, b"\x90"),
+    "empty lists, uncounted": _repeated(ITEMS - 5, b"\x90"),
+    "empty deques": _repeated(ITEMS // 8 - 1, body([ext(Mark.DEQUE), None])),
+    "empty deques, uncounted": _repeated(ITEMS // 5 - 1, body([ext(Mark.DEQUE), None])),
+    "empty sets, uncounted": _repeated(ITEMS // 4 - 2, body([ext(Mark.SET)])),
+    "empty ordered dicts, uncounted": _repeated(ITEMS // 4 - 2, body([ext(Mark.ORDERED_DICT)])),
+    "maps of one": _repeated(ITEMS // 4 - 1, b"\x81\x01\xc0"),
+    "long decimals": _repeated(90, body(ext(Leaf.DECIMAL, b"9" * 45_000))),
+    "named zones": _repeated(ITEMS // 5 - 1, body(ext(Leaf.TIME, clock(b"\x03" + bytes(8) + b"x" * 100)))),
+    "wide strings": b"\x93" + body(WIDE) * 3,
+    "a wide string packed again": body("a" * (ITEMS - 50) + "🙂"),
+    "wide strings as keys": b"\x93" + body({WIDE: None}) * 3,
+    "keys": body({f"{key:x}": None for key in range(ITEMS // 2 - 1)}),
+    "elements": body([ext(Mark.SET), *map(str, range(ITEMS - 10))]),
+}
+
+
+@pytest.mark.parametrize("full", AT_THE_BOUND.values(), ids=AT_THE_BOUND)
+def test_a_decode_takes_at_most_eight_times_the_bound(full: bytes) -> None:
+    assert _peak_of_decoding(full) < 8 * LIMITS.stored_bytes
 
 
 def test_no_payload_in_messages() -> None:
@@ -300,4 +329,4 @@ def test_no_payload_in_messages() -> None:
         with pytest.raises(CorruptRecord) as caught:
             codec.decode(data)
         assert "hunter2" not in str(caught.value)
-        assert caught.value.__suppress_context__
+        assert caught.value.__context__ is None or caught.value.__suppress_context__
