@@ -8,7 +8,7 @@ All numbers are big endian.
 ``DECIMAL``   ``str()`` of it, which is exact
 ``FRACTION``  length of the numerator in 2 bytes, numerator, denominator: both as for ``INT``
 ``COMPLEX``   two float64
-``UUID``      16 bytes
+``UUID``      16 bytes, then 1 if it is known to be safe, 0 if unsafe, nothing if neither
 ``DATE``      year in 2 bytes, month, day
 ``TIME``      hour, minute, second, microseconds in 4 bytes, fold, time zone (see ``zones``)
 ``DATETIME``  a date, then a time
@@ -23,7 +23,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Context, Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 from sessionkit.codec.wire import Leaf
 from sessionkit.codec.zones import dump_zone, load_zone
@@ -41,6 +41,7 @@ _COMPLEX: Final = struct.Struct(">dd")
 _DATE: Final = struct.Struct(">HBB")
 _TIME: Final = struct.Struct(">BBBIB")
 _TIMEDELTA: Final = struct.Struct(">iII")
+_SAFETY: Final = {SafeUUID.unknown: b"", SafeUUID.safe: b"\1", SafeUUID.unsafe: b"\0"}
 _SPELLING: Final = Context(capitals=1)
 """``str()`` would follow the caller's decimal context."""
 
@@ -147,11 +148,14 @@ def _load_timedelta(data: bytes) -> timedelta:
 
 
 def _dump_uuid(value: UUID) -> bytes:
-    return value.bytes
+    return value.bytes + _SAFETY[value.is_safe]
 
 
 def _load_uuid(data: bytes) -> UUID:
-    return UUID(bytes=data)
+    for is_safe, suffix in _SAFETY.items():
+        if data[16:] == suffix:
+            return UUID(bytes=data[:16], is_safe=is_safe)
+    raise ValueError("a UUID with a tail")
 
 
 # Any: a dumper is only ever called with the type it stands beside.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from msgpack import ExtType, Timestamp
@@ -29,6 +29,7 @@ class Lifting:
 
     def __init__(self, registry: Registry, limits: Limits) -> None:
         self._registered = registry.by_tag
+        self._factories = registry.factories
         self._limits = limits
 
     def lift(self, body: bytes) -> object:
@@ -86,6 +87,8 @@ class Lifting:
         values = self._values(nodes, depth)
         try:
             return _MAKERS[mark](self, values)
+        except CodecError:
+            raise
         except (TypeError, ValueError, OverflowError) as error:
             raise CorruptRecord(f"a {mark.name} that is none ({type(error).__name__})") from None
 
@@ -135,6 +138,18 @@ class Lifting:
     def _ordered_dict(self, values: list[object]) -> object:
         return OrderedDict(self._marked_map(values))
 
+    def _default_dict(self, values: list[object]) -> object:
+        tag: Any = values[0] if values else 0
+        if tag is None:
+            return defaultdict(None, self._marked_map(values[1:]))
+        if type(tag) is not str:
+            raise ValueError("a defaultdict without a factory")
+        if tag not in self._factories:
+            raise UnsupportedType(
+                f"the record holds a defaultdict of factory {tag[:64]!a}, which is registered nowhere here"
+            )
+        return defaultdict(self._factories[tag], self._marked_map(values[1:]))
+
     def _dict(self, keys: list[object], values: list[object]) -> dict[object, object]:
         try:
             made = dict(zip(keys, values, strict=True)) if is_spread(keys) else {}
@@ -152,4 +167,5 @@ _MAKERS: Final[dict[Mark, Callable[[Lifting, list[object]], object]]] = {
     Mark.DEQUE: Lifting._deque,
     Mark.MAP: Lifting._marked_map,
     Mark.ORDERED_DICT: Lifting._ordered_dict,
+    Mark.DEFAULT_DICT: Lifting._default_dict,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -34,6 +34,7 @@ class Lowering:
 
     def __init__(self, registry: Registry, limits: Limits, name: str) -> None:
         self._registered = registry.by_type
+        self._factories = registry.factory_tags
         self._limits = limits
         self._room = limits.items
         self._short = min(_SHORT, limits.string_bytes)
@@ -168,6 +169,27 @@ class Lowering:
             self._refuse_keys()
         return [self._mark(Mark.ORDERED_DICT), *self._flat(self._keys(value), value)]
 
+    def _default_dict(self, value: defaultdict[object, object]) -> list[object]:
+        if not is_spread(value, WRITTEN):
+            self._refuse_keys()
+        return [
+            self._mark(Mark.DEFAULT_DICT),
+            self._factory_tag(value.default_factory),
+            *self._flat(self._keys(value), value),
+        ]
+
+    def _factory_tag(self, factory: Callable[[], object] | None) -> str | None:
+        self._count(0)
+        if factory is None:
+            return None
+        try:
+            return self._factories[factory]
+        except (KeyError, TypeError):
+            self._refuse(
+                UnsupportedType,
+                "a defaultdict of a factory that is not known; register it with codec.register_factory(...)",
+            )
+
     def _flat(self, keys: list[object], value: dict[object, object]) -> Iterable[object]:
         self._count(1 + 2 * len(value))
         return (part for pair in zip(keys, self._values(value), strict=True) for part in pair)
@@ -251,4 +273,5 @@ _CONTAINERS: Final[dict[type, Callable[[Lowering, Any], object]]] = {
     frozenset: Lowering._frozenset,
     deque: Lowering._deque,
     OrderedDict: Lowering._ordered_dict,
+    defaultdict: Lowering._default_dict,
 }

@@ -36,8 +36,9 @@ class MsgpackCodec(Codec):
     """Keeps values as msgpack in a checked envelope; see ``Codec`` for the contract.
 
     Natively: None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset, datetime,
-    date, time, timedelta, Decimal, Fraction, UUID, complex, deque and OrderedDict, each exactly: a subclass
-    is another type. Other types are opened by registration; no name found in a record is ever imported.
+    date, time, timedelta, Decimal, Fraction, UUID, complex, deque, OrderedDict and defaultdict, each exactly:
+    a subclass is another type. Other types are opened by registration; no name found in a record is ever
+    imported.
 
     Values are trees. An object that stands in two places comes back as two equal ones, and one that
     contains itself is refused. Time zones are ``datetime.timezone`` or, by their key, ``ZoneInfo``.
@@ -92,8 +93,26 @@ class MsgpackCodec(Codec):
         """
         self._registry.add(tag, type, to, from_)
 
+    def register_factory(self, tag: str, factory: Callable[[], object]) -> None:
+        """Keep defaultdicts that make their values with a factory.
+
+        ``list``, ``dict``, ``set``, ``int`` and the other builtin types of values need no registration, nor
+        does None.
+
+        Args:
+            tag: What stands for the factory in records, forever; see ``register``. Tags of types may be the
+                same.
+            factory: The very object that the defaultdicts have, such as a function of a module.
+
+        Raises:
+            ConfigurationError: The tag is none or taken, or the factory is taken or cannot be called.
+        """
+        self._registry.add_factory(tag, factory)
+
     def register_enum(self, tag: str, cls: type[EnumT]) -> None:
         """Keep the members of an enumeration by their names, which must then never change.
+
+        Combined flags are kept by the names of their single bits.
 
         Raises:
             ConfigurationError: See ``register``.
@@ -102,6 +121,9 @@ class MsgpackCodec(Codec):
 
     def register_dataclass(self, tag: str, cls: type[T]) -> None:
         """Keep the instances of a dataclass by their fields; a record must have exactly these.
+
+        An instance with other attributes is refused, but for what a ``functools.cached_property`` computed.
+        The class is called with its fields again, so a ``__post_init__`` must leave fields as it left them.
 
         Raises:
             ConfigurationError: See ``register``; or the class is not made from exactly its fields.

@@ -5,22 +5,45 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections import OrderedDict, deque
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Hashable
+from decimal import Decimal
+from enum import Enum, Flag
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from sessionkit.codec.leaves import DUMPERS
 from sessionkit.codec.wire import SCALARS
 from sessionkit.errors import CodecError, ConfigurationError, UnsupportedType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
 T = TypeVar("T")
 EnumT = TypeVar("EnumT", bound=Enum)
 
-NATIVE: Final = SCALARS | DUMPERS.keys() | {list, dict, tuple, set, frozenset, deque, OrderedDict}
+_CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset, deque, OrderedDict, defaultdict})
+
+NATIVE: Final = SCALARS | DUMPERS.keys() | _CONTAINERS
 """The types that need no registration."""
+
+FACTORIES: Final[dict[str, Callable[[], object]]] = {
+    "bool": bool,
+    "bytes": bytes,
+    "complex": complex,
+    "decimal": Decimal,
+    "deque": deque,
+    "dict": dict,
+    "float": float,
+    "frozenset": frozenset,
+    "int": int,
+    "list": list,
+    "ordered-dict": OrderedDict,
+    "set": set,
+    "str": str,
+    "tuple": tuple,
+}
+"""What a defaultdict may make its values with before anything is registered."""
 
 _TAG: Final = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
 
@@ -40,6 +63,8 @@ class Registry:
     def __init__(self) -> None:
         self.by_type: dict[type, Registration] = {}
         self.by_tag: dict[str, Registration] = {}
+        self.factories = FACTORIES.copy()
+        self.factory_tags = {factory: tag for tag, factory in FACTORIES.items()}
 
     def add(self, tag: str, type_: type[T], to: Callable[[T], object], from_: Callable[[Any], T]) -> None:
         """Keep values of exactly ``type_``, not of its subclasses, under ``tag``.
@@ -47,10 +72,7 @@ class Registry:
         Raises:
             ConfigurationError: The tag is none or taken, or the type is native or taken.
         """
-        if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-            raise ConfigurationError(
-                f"a tag is 1 to 64 characters of a-z, 0-9, '_', '.' and '-', not {tag!r}"
-            )
+        _check_tag(tag)
         if not isinstance(type_, type):
             raise ConfigurationError(f"tag {tag!r}: a class is registered, not {type(type_).__qualname__}")
         if type_ in NATIVE:
@@ -63,18 +85,40 @@ class Registry:
             )
         self.by_tag[tag] = self.by_type[type_] = Registration(tag, type_, to, from_)
 
+    def add_factory(self, tag: str, factory: Callable[[], object]) -> None:
+        """Keep defaultdicts of a factory.
+
+        Raises:
+            ConfigurationError: The tag is none or taken, or the factory is taken or cannot be called.
+        """
+        _check_tag(tag)
+        if not callable(factory) or not isinstance(factory, Hashable):
+            raise ConfigurationError(f"tag {tag!r}: a factory is a hashable callable, not {factory!r}")
+        if tag in self.factories:
+            raise ConfigurationError(f"tag {tag!r} already stands for a factory")
+        if factory in self.factory_tags:
+            raise ConfigurationError(f"this factory already has the tag {self.factory_tags[factory]!r}")
+        self.factories[tag] = factory
+        self.factory_tags[factory] = tag
+
     def add_enum(self, tag: str, cls: type[EnumT]) -> None:
-        """Keep the members of an enumeration by name."""
+        """Keep the members of an enumeration by name, and combined flags by the names of their parts."""
         if not (isinstance(cls, type) and issubclass(cls, Enum)):
             raise ConfigurationError(f"tag {tag!r}: register_enum takes an Enum class, not {cls!r}")
 
-        def to(member: EnumT) -> str:
-            if member.name is None or cls.__members__.get(member.name) is not member:
-                raise UnsupportedType(f"this {name_of(cls)} is no member with a name of its own")
-            return member.name
+        def to(member: EnumT) -> str | tuple[str, ...]:
+            if member.name is not None and cls.__members__.get(member.name) is member:
+                return member.name
+            if isinstance(member, Flag):
+                names = tuple(name for name, part in cls.__members__.items() if _is_one_bit_of(part, member))
+                if _combined(cls, names) is member:
+                    return names
+            raise UnsupportedType(f"this {name_of(cls)} is no member with a name, nor made of such")
 
-        def make(name: object) -> EnumT:
-            member = cls.__members__.get(name) if isinstance(name, str) else None
+        def make(names: object) -> EnumT:
+            member = cls.__members__.get(names) if isinstance(names, str) else None
+            if isinstance(names, tuple) and issubclass(cls, Flag) and cls.__members__.keys() >= set(names):
+                member = _combined(cls, names)
             if member is None:
                 raise CodecError(f"{name_of(cls)} has no such member")
             return member
@@ -91,11 +135,12 @@ class Registry:
                 f"{name_of(cls)} is not made from exactly its fields (it has init=False fields, InitVars or"
                 " an __init__ of its own); register it with codec.register and two functions"
             )
-
-        def to(obj: T) -> dict[str, object]:
-            return {name: getattr(obj, name) for name in names}
-
-        self.add(tag, cls, to, lambda data: cls(**_fields_of(cls, names, data)))
+        if not NATIVE.isdisjoint(cls.__mro__) or issubclass(cls, BaseException):
+            raise ConfigurationError(
+                f"{name_of(cls)} holds more than its fields, as it is derived from a type of values;"
+                " register it with codec.register and two functions"
+            )
+        self._add_record(tag, cls, names)
 
     def add_namedtuple(self, tag: str, cls: type[T]) -> None:
         """Keep the instances of a named tuple by their fields."""
@@ -104,11 +149,54 @@ class Registry:
             raise ConfigurationError(
                 f"tag {tag!r}: register_namedtuple takes a named tuple class, not {cls!r}"
             )
+        self._add_record(tag, cls, names)
+
+    def _add_record(self, tag: str, cls: type[T], names: tuple[str, ...]) -> None:
+        slots = {slot for base in cls.__mro__ for slot in _slots_of(base)} - set(names)
 
         def to(obj: T) -> dict[str, object]:
+            more = getattr(obj, "__dict__", {}).keys() - names | {
+                slot for slot in slots if hasattr(obj, slot)
+            }
+            if more := {name for name in more if not _is_cached(cls, name)}:
+                raise UnsupportedType(
+                    f"this {name_of(cls)} has attributes that are no fields: {', '.join(sorted(more))}"
+                )
             return {name: getattr(obj, name) for name in names}
 
         self.add(tag, cls, to, lambda data: cls(**_fields_of(cls, names, data)))
+
+
+def _check_tag(tag: str) -> None:
+    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+        raise ConfigurationError(f"a tag is 1 to 64 characters of a-z, 0-9, '_', '.' and '-', not {tag!r}")
+
+
+def _is_one_bit_of(part: Enum, whole: Flag) -> bool:
+    return isinstance(part, Flag) and part.value.bit_count() == 1 and part in whole
+
+
+def _combined(cls: type[EnumT], names: Iterable[str]) -> EnumT:
+    value: Any = cls(0)
+    for name in names:
+        value |= cls.__members__[name]
+    return cast("EnumT", value)
+
+
+def _slots_of(base: type) -> tuple[str, ...]:
+    slots = base.__dict__.get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(_mangled(base, name) for name in names if name not in {"__dict__", "__weakref__"})
+
+
+def _mangled(base: type, name: str) -> str:
+    private = name.startswith("__") and not name.endswith("__")
+    return f"_{base.__name__.lstrip('_')}{name}" if private else name
+
+
+def _is_cached(cls: type, name: str) -> bool:
+    """Tell whether an attribute is what a cached property computed, and will compute again."""
+    return any(isinstance(base.__dict__.get(name), cached_property) for base in cls.__mro__)
 
 
 def name_of(type_: type) -> str:

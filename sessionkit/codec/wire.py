@@ -15,6 +15,7 @@ mark                the rest of the array
 ``DEQUE``           the greatest length or nil, then the items
 ``MAP``             key, value, key, value, …: a dict with a key that is no plain scalar
 ``ORDERED_DICT``    key, value, key, value, …
+``DEFAULT_DICT``    the factory's tag or nil, then key, value, key, value, …
 ``REGISTERED``      the tag, then what the registered function made of the object
 =================== ===================================================================================
 
@@ -38,6 +39,7 @@ class Mark(IntEnum):
     MAP = 5
     ORDERED_DICT = 6
     REGISTERED = 7
+    DEFAULT_DICT = 8
 
 
 class Leaf(IntEnum):

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, timedelta, timezone, tzinfo
-from typing import Final
+from pickle import PicklingError
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sessionkit.errors import CodecError, UnsupportedType
@@ -42,6 +43,10 @@ def dump_zone(zone: tzinfo | None) -> bytes:
     if type(zone) is ZoneInfo:
         if not _is_zone_key(zone.key):
             raise UnsupportedType("a ZoneInfo is kept by its key, and this one has none that names a zone")
+        if _is_from_file(zone):
+            raise UnsupportedType(
+                f"a ZoneInfo is kept by its key, and this one was read from a file under the key {zone.key!r}"
+            )
         return bytes([_ZONE]) + zone.key.encode()
     if type(zone) is timezone:
         return _dump_offset(zone)
@@ -74,15 +79,24 @@ def load_zone(data: bytes) -> tzinfo | None:
 
 
 def _dump_offset(zone: timezone) -> bytes:
-    offset = zone.utcoffset(None)
-    name = zone.tzname(None)
-    dumped = (offset // _MICROSECOND).to_bytes(_OFFSET_BYTES, "big", signed=True)
-    if name == timezone(offset).tzname(None):
+    # The arguments it was made of: a name that is the same as the default one still shows in its repr.
+    reduced: Any = zone.__reduce__()
+    offset, *name = reduced[1]
+    dumped: bytes = (offset // _MICROSECOND).to_bytes(_OFFSET_BYTES, "big", signed=True)
+    if not name:
         return bytes([_OFFSET]) + dumped
     try:
-        return bytes([_NAMED]) + dumped + name.encode()
+        return bytes([_NAMED]) + dumped + str(name[0]).encode()
     except UnicodeEncodeError:
         raise UnsupportedType("a time zone's name holds no lone surrogates") from None
+
+
+def _is_from_file(zone: ZoneInfo) -> bool:
+    try:
+        zone.__reduce__()
+    except PicklingError:  # ZoneInfo's documented answer for those from files
+        return True
+    return False
 
 
 def _load_zoneinfo(key: str) -> ZoneInfo:

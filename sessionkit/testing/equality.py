@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import deque
+from collections import defaultdict, deque
 from datetime import datetime, time, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ def exactly_equal(a: object, b: object) -> bool:  # noqa: PLR0911 -- one line pe
         return left is right
     if isinstance(left, (datetime, time)):
         return _same_time(left, right)
+    if isinstance(left, UUID):
+        return left.int == right.int and left.is_safe is right.is_safe
     if isinstance(left, dict):
-        return _same_items(left.items(), right.items())
+        return _same_factory(left, right) and _same_items(left.items(), right.items())
     if isinstance(left, (set, frozenset)):
         return _same_elements(left, right)
     if isinstance(left, deque):
@@ -68,8 +71,12 @@ def _same_zone(a: tzinfo | None, b: tzinfo | None) -> bool:
     if isinstance(a, ZoneInfo) and isinstance(b, ZoneInfo):
         return a.key == b.key
     if isinstance(a, timezone) and isinstance(b, timezone):
-        return a.utcoffset(None) == b.utcoffset(None) and a.tzname(None) == b.tzname(None)
+        return repr(a) == repr(b)  # the offset to the microsecond, and the name if it was given one
     return a == b
+
+
+def _same_factory(a: Any, b: Any) -> bool:
+    return not isinstance(a, defaultdict) or a.default_factory is b.default_factory
 
 
 def _same_items(a: Iterable[object], b: Iterable[object]) -> bool:

@@ -83,6 +83,7 @@ def test_codes_never_change() -> None:
         "MAP": 5,
         "ORDERED_DICT": 6,
         "REGISTERED": 7,
+        "DEFAULT_DICT": 8,
     }
     assert {leaf.name: leaf.value for leaf in Leaf} == {
         "INT": 16,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import functools
 from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import TZPATH, ZoneInfo
 
 import msgpack
 import pytest
@@ -89,7 +91,6 @@ HERE = Plain.__module__
         (OrderedDict(a=Number(1)), f"user_data.a: {HERE}.Number {NOT_KEPT}"),
         ([Level.LOW], f"user_data[0]: {HERE}.Level {NOT_KEPT}"),
         ([Pair(1, 2)], f"user_data[0]: {HERE}.Pair {NOT_KEPT}"),
-        (defaultdict(list), f"user_data: collections.defaultdict {NOT_KEPT}"),
         ({"c": Counter()}, f"user_data.c: collections.Counter {NOT_KEPT}"),
         ([memoryview(b"a")], f"user_data[0]: builtins.memoryview {NOT_KEPT}"),
         ([msgpack.ExtType(1, b"")], f"user_data[0]: msgpack.ext.ExtType {NOT_KEPT}"),
@@ -160,8 +161,80 @@ def test_a_registered_object_that_makes_itself_is_refused() -> None:
         endless.encode(Plain())
 
 
-def test_a_combined_flag_is_refused() -> None:
+class Bits(enum.IntFlag):
+    ONE = 1
+    BOTH = 6
+
+
+def test_flags_with_bits_of_no_name_are_refused() -> None:
     codec = MsgpackCodec()
-    codec.register_enum("rights", Rights)
-    with pytest.raises(UnsupportedType, match=r"^value\[0\]: this .*Rights is no member with a name"):
-        codec.encode([Rights.READ | Rights.WRITE])
+    codec.register_enum("bits", Bits)
+    for flag in (Bits(2), Bits(8), Bits.ONE | Bits(16), Bits.ONE | Bits.BOTH):
+        with pytest.raises(UnsupportedType, match=r"^value\[0\]: this .*Bits is no member with a name, nor"):
+            codec.encode([flag])
+
+
+@dataclasses.dataclass
+class Loose:
+    a: int
+
+    @functools.cached_property
+    def twice(self) -> int:
+        return 2 * self.a
+
+
+class _Base:
+    __slots__ = ("__hidden", "extra")
+
+    def hide(self) -> None:
+        self.__hidden = 1
+
+
+@dataclasses.dataclass
+class Slotted(_Base):
+    __slots__ = ("a",)
+    a: int
+
+
+class Named(Pair):
+    pass
+
+
+def test_attributes_beside_the_fields_are_refused() -> None:
+    codec = MsgpackCodec()
+    codec.register_dataclass("loose", Loose)
+    codec.register_dataclass("slotted", Slotted)
+    codec.register_namedtuple("named", Named)
+    loose: Any = Loose(1)
+    assert loose.twice == 2
+    assert codec.decode(codec.encode(loose)) == loose
+    loose.note = "lost"
+    slotted: Any = Slotted(1)
+    hiding = Slotted(1)
+    codec.encode(slotted)
+    slotted.extra = 1
+    hiding.hide()
+    named: Any = Named(1, 2)
+    codec.encode(named)
+    named.note = 1
+    for value, name in ((loose, "note"), (slotted, "extra"), (hiding, "_Base__hidden"), (named, "note")):
+        with pytest.raises(UnsupportedType, match=rf"^value\[0\]: .* attributes that are no fields: {name}$"):
+            codec.encode([value])
+
+
+def test_a_zone_from_a_file_under_a_known_key_is_refused() -> None:
+    with (Path(TZPATH[0]) / "Asia/Tokyo").open("rb") as file:
+        foreign = ZoneInfo.from_file(file, key="Europe/Berlin")
+    with pytest.raises(
+        UnsupportedType, match=r"^value: a ZoneInfo .* from a file under the key 'Europe/Berlin'"
+    ):
+        MsgpackCodec().encode(datetime(2024, 1, 1, tzinfo=foreign))
+    MsgpackCodec().encode(datetime(2024, 1, 1, tzinfo=ZoneInfo.no_cache("Europe/Berlin")))
+
+
+@pytest.mark.parametrize("factory", [lambda: 0, Plain, [].copy, Counter])
+def test_a_defaultdict_of_an_unknown_factory_is_refused(factory: Any) -> None:
+    with pytest.raises(
+        UnsupportedType, match=r"^value\.a: a defaultdict of a factory .* codec.register_factory"
+    ):
+        MsgpackCodec().encode({"a": defaultdict(factory)})

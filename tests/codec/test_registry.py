@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -75,6 +75,42 @@ def test_a_dataclass_is_made_from_exactly_its_fields() -> None:
     for cls in (Derived, Initialised):
         with pytest.raises(ConfigurationError, match="is not made from exactly its fields"):
             MsgpackCodec().register_dataclass("a", cls)
+
+
+def test_a_dataclass_that_is_a_container_too_is_no_record() -> None:
+    @dataclass
+    class Basket(dict[str, int]):
+        owner: str
+
+    @dataclass
+    class Failure(Exception):
+        code: int
+
+    for cls in (Basket, Failure):
+        with pytest.raises(ConfigurationError, match="holds more than its fields"):
+            MsgpackCodec().register_dataclass("a", cls)
+
+
+def test_factories_have_tags_of_their_own() -> None:
+    codec = MsgpackCodec()
+    codec.register("plain", Plain, vars, _plain)
+    codec.register_factory("plain", Plain)
+    wrong: Any = 1
+    for tag, factory, message in (
+        ("plain", Text, "'plain' already stands for a factory"),
+        ("list", Text, "'list' already stands for a factory"),
+        ("other", Plain, "already has the tag 'plain'"),
+        ("other", list, "already has the tag 'list'"),
+        ("other", wrong, "a factory is a hashable callable"),
+        ("A", Text, "a tag is 1 to 64 characters"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            codec.register_factory(tag, factory)
+    value = codec.encode(defaultdict(Plain))
+    with pytest.raises(
+        UnsupportedType, match="a defaultdict of factory 'plain', which is registered nowhere"
+    ):
+        MsgpackCodec().decode(value)
 
 
 def test_changed_fields_members_and_tags_are_told_apart_on_reading() -> None:

@@ -6,13 +6,13 @@ import enum
 import math
 import subprocess
 import sys
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import NamedTuple
-from uuid import UUID
+from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -82,6 +82,15 @@ EXAMPLES: list[object] = [
     deque([1, 2], maxlen=2),
     deque(maxlen=0),
     OrderedDict(b=1, a=(1,)),
+    defaultdict(list, {"a": [1], 2: [(3,)]}),
+    defaultdict(None, {True: 1}),
+    defaultdict(OrderedDict),
+    UUID(int=1, is_safe=SafeUUID.safe),
+    UUID(int=1, is_safe=SafeUUID.unsafe),
+    time(1, tzinfo=timezone(timedelta(0), "UTC")),
+    time(1, tzinfo=timezone(timedelta(hours=2), "UTC+02:00")),
+    10**10_000,
+    -(10**10_000),
     [{"key": [(i,) for i in range(100)]}] * 20,
     [{str(i): {"n": i}} for i in range(300)],
 ]
@@ -163,6 +172,10 @@ class Text(str):
     __slots__ = ()
 
 
+def _nested() -> defaultdict[int, int]:
+    return defaultdict(int)
+
+
 @pytest.fixture
 def registered() -> MsgpackCodec:
     made = MsgpackCodec()
@@ -172,12 +185,14 @@ def registered() -> MsgpackCodec:
     made.register_namedtuple("point", Point)
     made.register_dataclass("item", Item)
     made.register("text", Text, str, Text)
+    made.register_factory("nested", _nested)
     return made
 
 
 def test_registered_types_come_back(registered: MsgpackCodec) -> None:
     value = {
-        Color.RED: [Level.LOW, Rights.READ],
+        Color.RED: [Level.LOW, Rights.READ, Rights.READ | Rights.WRITE, Rights(0)],
+        "grades": defaultdict(_nested, a=defaultdict(int, {1: 2})),
         Point(1, (2,)): Item(name="a", at=Point(3), tags=frozenset({"x"})),
         "text": Text("a"),
         "items": {Item(name="a", at=Point(i)) for i in range(5)},
