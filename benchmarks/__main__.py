@@ -19,6 +19,7 @@ def main() -> None:
     _add_resilience(
         commands.add_parser("resilience", help="a resilient store beside its driver, and in outages")
     )
+    _add_codec(commands.add_parser("codec", help="the codec beside msgpack, msgspec, pickle and json"))
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -58,6 +59,14 @@ def _add_resilience(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="decides the order of turns (default: a new one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
     parser.set_defaults(run=_run_resilience, parser=parser)
+
+
+def _add_codec(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, help="measured rounds of each contender (default 50)")
+    parser.add_argument("--quick", action="store_true", help="two rounds, over in a second")
+    parser.add_argument("--seed", type=int, help="decides the order of turns (default: a new one)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
+    parser.set_defaults(run=_run_codec)
 
 
 def _run_stores(arguments: argparse.Namespace) -> None:
@@ -124,6 +133,12 @@ def _run_resilience(arguments: argparse.Namespace) -> None:
         parts=arguments.parts or PARTS,
         save_to=arguments.json,
     )
+
+
+def _run_codec(arguments: argparse.Namespace) -> None:
+    from benchmarks.codec import compare_codecs
+
+    compare_codecs(arguments.rounds or (2 if arguments.quick else 50), _seed(arguments), arguments.json)
 
 
 def _seed(arguments: argparse.Namespace) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from msgpack import ExtType, Timestamp
 
 from sessionkit.codec.leaves import LOADERS
 from sessionkit.codec.raw import unpack
-from sessionkit.codec.spread import is_spread, is_spread_set
+from sessionkit.codec.spread import FEW, is_spread, is_spread_set
 from sessionkit.codec.wire import LEAF_CODES, MARK_CODES, SCALARS, Leaf, Mark
 from sessionkit.errors import CodecError, CorruptRecord, UnsupportedType
 
@@ -76,10 +77,16 @@ class Lifting:
         return [self._value(node, depth) if type(node) in _TO_LIFT else node for node in nodes]
 
     def _map(self, pairs: Pairs, depth: int) -> dict[object, object]:
-        keys = [key for key, _ in pairs]
-        if not SCALARS.issuperset(map(type, keys)):
-            raise CorruptRecord("a map with keys that are no scalars")
-        return self._dict(keys, self._values([node for _, node in pairs], depth))
+        made: dict[object, object] = {}
+        with suppress(TypeError):  # a list is no key
+            if len(pairs) <= FEW or is_spread([key for key, _ in pairs]):
+                made = dict(pairs)
+        if len(made) != len(pairs) or not SCALARS.issuperset(map(type, made)):
+            raise CorruptRecord("a map with keys that are no scalars, are there twice or collide too often")
+        for key, node in pairs:
+            if type(node) in _TO_LIFT:
+                made[key] = self._value(node, depth)
+        return made
 
     def _marked(self, mark: Mark, nodes: list[object], depth: int) -> object:
         if mark is Mark.REGISTERED:

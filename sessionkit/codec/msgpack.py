@@ -11,7 +11,7 @@ from sessionkit.codec.lifting import Lifting
 from sessionkit.codec.limits import Limits
 from sessionkit.codec.lowering import Lowering
 from sessionkit.codec.migrations import Migrations
-from sessionkit.codec.plain import NOT_PLAIN, pack_plain, unpack_plain
+from sessionkit.codec.plain import NOT_PLAIN, PLAIN_UNCOUNTED, pack_plain, unpack_plain
 from sessionkit.codec.protocol import Codec
 from sessionkit.codec.raw import check_lengths, pack
 from sessionkit.codec.registry import Registry
@@ -157,9 +157,10 @@ class MsgpackCodec(Codec):
             raise CodecError(
                 f"a record of schema {schema}, and this codec knows schemas up to {self._schema}"
             )
-        check_lengths(body, self._limits)
+        check_lengths(body, self._limits, PLAIN_UNCOUNTED)
         value = unpack_plain(body, self._limits)
         if value is NOT_PLAIN:
+            check_lengths(body, self._limits)
             value = Lifting(self._registry, self._limits).lift(body)
         return value
 

@@ -21,6 +21,10 @@ _BOX_HEADS: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 _TO_DATETIME: Final = 3
 """Makes of a msgpack timestamp what is not packed again."""
 
+PLAIN_UNCOUNTED: Final = 4
+"""Plain bodies of so many bytes for each element that is allowed are unpacked uncounted, as that is fast: an
+element has at least one byte, and takes at most 72 of memory."""
+
 _PACKED_AGAIN: Final = 1024 * 1024
 """So long a body is packed again to prove it: its strings may take four times their size, and then some."""
 
@@ -52,13 +56,14 @@ def _is_plain(value: Any, limits: Limits) -> bool:
     for _ in range(limits.depth):
         if not _BOXES.issuperset(map(type, boxes)):
             return False
-        parts = sum(map(len, boxes))
-        room -= 2 * parts + len(boxes)
-        if room < 0 or (parts > FEW and max(map(len, boxes)) > FEW and not _are_spread(boxes)):
+        size = sum(map(len, boxes))
+        room -= 2 * size + len(boxes)
+        if room < 0 or (size > FEW and max(map(len, boxes)) > FEW and not _are_spread(boxes)):
             return False
-        boxes = [part for part in get_referents(*boxes) if type(part) not in SCALARS]
-        if not boxes:
+        parts = get_referents(*boxes)
+        if SCALARS.issuperset(map(type, parts)):
             return True
+        boxes = [part for part in parts if type(part) not in SCALARS]
     return False
 
 

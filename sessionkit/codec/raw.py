@@ -45,8 +45,13 @@ def pack(value: object) -> bytes:
     return cast("bytes", msgpack.Packer(strict_types=True, buf_size=_BUFFER).pack(value))
 
 
-def check_lengths(body: bytes, limits: Limits) -> None:
+def check_lengths(body: bytes, limits: Limits, uncounted: int = 1) -> None:
     """Refuse a body that would unpack to more than the limits allow, or claims more than it holds.
+
+    Args:
+        body: The body.
+        limits: The limits.
+        uncounted: A body of so many bytes for each element that is allowed is not counted.
 
     Raises:
         CorruptRecord: It is not one msgpack object.
@@ -54,7 +59,7 @@ def check_lengths(body: bytes, limits: Limits) -> None:
     """
     size = len(body)
     try:
-        if size > limits.items or size > limits.string_bytes:  # an element takes at least a byte
+        if size > uncounted * limits.items or size > limits.string_bytes:
             check_counts(body, limits)
         elif size > _HARMLESS and (size - len(body.translate(None, _LONG_HEADS))) * size > _BELIEVED:
             unpacker = msgpack.Unpacker(None, max_buffer_size=size)

@@ -1,7 +1,8 @@
 """What users need to test their own bots and drivers.
 
 ``sessionkit.testing.botapi`` is a Bot API server with scripted users, ``sessionkit.testing.servers`` runs
-real Redis servers; the names below are imported when they are first asked for, as the kit needs pytest.
+real Redis servers, ``sessionkit.testing.strategies`` draws values with Hypothesis. The names below are
+imported when they are first asked for, as the kit needs pytest.
 """
 
 import sys
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sessionkit.testing.clock import ManualClock
     from sessionkit.testing.conformance import SessionStoreConformance
+    from sessionkit.testing.equality import exactly_equal
     from sessionkit.testing.virtual_time import VirtualTimeLoop, run_in_virtual_time, virtual_clock
 
 __all__ = [
     "ManualClock",
     "SessionStoreConformance",
     "VirtualTimeLoop",
+    "exactly_equal",
     "run_in_virtual_time",
     "virtual_clock",
 ]
@@ -27,6 +30,7 @@ _HOMES = {
     "ManualClock": "sessionkit.testing.clock",
     "SessionStoreConformance": _KIT,
     "VirtualTimeLoop": _VIRTUAL_TIME,
+    "exactly_equal": "sessionkit.testing.equality",
     "run_in_virtual_time": _VIRTUAL_TIME,
     "virtual_clock": _VIRTUAL_TIME,
 }

@@ -16,11 +16,11 @@ from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import find, given
 
 from sessionkit.codec import MsgpackCodec
 from sessionkit.testing.equality import exactly_equal
-from sessionkit.testing.strategies import values
+from sessionkit.testing.strategies import nested_values, plain_values, values
 
 codec = MsgpackCodec()
 
@@ -31,6 +31,21 @@ def test_what_goes_in_comes_out(value: object) -> None:
     back = codec.decode(data)
     assert exactly_equal(value, back)
     assert codec.encode(back) == data
+
+
+@given(plain_values())
+def test_plain_values_come_out(value: object) -> None:
+    assert exactly_equal(value, codec.decode(codec.encode(value)))
+
+
+def test_a_value_in_twenty_containers_is_drawn() -> None:
+    deep = find(nested_values(20), lambda value: _depth(value) >= 20)
+    assert exactly_equal(deep, codec.decode(codec.encode(deep)))
+
+
+def _depth(value: object) -> int:
+    parts = list(value.values()) if isinstance(value, dict) else value
+    return 1 + max(map(_depth, parts), default=0) if isinstance(parts, (list, tuple, deque)) else 0
 
 
 EXAMPLES: list[object] = [
