@@ -244,6 +244,31 @@ def test_an_unknown_extension_is_of_a_newer_version(unknown: bytes) -> None:
     assert not isinstance(caught.value, CorruptRecord), "its checksum matches"
 
 
+@pytest.mark.parametrize(
+    ("raised", "wrong"),
+    [
+        (UnicodeError, b"\xa1\xff"),
+        (OverflowError, b"\xc7\x0c\xff" + bytes(4) + b"\x7f" + b"\xff" * 7),
+        (ValueError, b"\x92\x01"),
+        (TypeError, b"\x81\x90\x01"),
+        (msgpack.FormatError, b"\xc1"),
+        (msgpack.StackError, b"\x91" * 2000),
+        (msgpack.ExtraData, b"\x01\x01"),
+    ],
+    ids=lambda part: part.__name__ if isinstance(part, type) else "",
+)
+def test_whatever_msgpack_raises_is_a_codec_error(raised: type[Exception], wrong: bytes) -> None:
+    with pytest.raises(raised):
+        msgpack.unpackb(wrong, strict_map_key=False, timestamp=3)
+    with pytest.raises(CorruptRecord):
+        codec.decode(seal(wrong, 1))
+
+
+def test_a_megabyte_of_empty_maps_is_not_unpacked() -> None:
+    maps = _repeated(1 << 20, b"\x80")
+    assert _peak_of_decoding(maps, RecordTooLarge) < 3 * len(maps)
+
+
 @pytest.mark.parametrize("key", [b"Nowhere/Land", b"Europe", b"zone1970"])
 def test_a_zone_this_machine_lacks_is_no_corruption(key: bytes) -> None:
     with pytest.raises(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +15,7 @@ from sessionkit.codec.envelope import HEADER_BYTES
 from sessionkit.errors import CodecError, ConfigurationError, RecordTooLarge
 
 
-@pytest.mark.parametrize("name", ["stored_bytes", "depth", "int_bytes", "items"])
+@pytest.mark.parametrize("name", ["stored_bytes", "items", "depth", "string_bytes", "int_bytes"])
 @pytest.mark.parametrize("bound", [0, -1, 1.5, True, None])
 def test_limits_are_whole_numbers(name: str, bound: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"Limits.{name} is a whole number"):
@@ -93,6 +94,42 @@ def test_the_size_of_a_record_is_bound_both_ways() -> None:
         tight.encode("x" * 100)
     with pytest.raises(RecordTooLarge, match=f"a record of {len(data)} bytes, and the limit is"):
         tight.decode(data)
+
+
+@pytest.mark.parametrize(
+    ("fits", "long"),
+    [
+        ("a" * 100, "a" * 101),
+        ("é" * 50, "é" * 50 + "a"),
+        (b"a" * 100, b"a" * 101),
+        (bytearray(100), bytearray(101)),
+        (Decimal("1" * 100), Decimal("1" * 101)),
+        ("a" * 2000, "a" * 2001),
+    ],
+    ids=lambda value: f"{len(str(value))} of {type(value).__name__}",
+)
+def test_every_string_is_bound_both_ways(fits: Any, long: Any) -> None:
+    wide = MsgpackCodec()
+    bound = 2000 if len(str(fits)) == 2000 else 100
+    tight = MsgpackCodec(limits=Limits(string_bytes=bound))
+    for box in (lambda value: [value, 1], lambda value: {"a": (value,)}):
+        assert tight.decode(tight.encode(box(fits))) == box(fits)
+        with pytest.raises(
+            RecordTooLarge, match=rf"^value.*: .* {bound + 1} bytes, and the limit is {bound}: "
+        ):
+            tight.encode(box(long))
+        with pytest.raises(
+            RecordTooLarge, match=rf"{bound + 1} bytes, and the limit is {bound}: to raise it,"
+        ):
+            tight.decode(wide.encode(box(long)))
+
+
+def test_a_long_key_is_no_way_around() -> None:
+    tight = MsgpackCodec(limits=Limits(string_bytes=100))
+    with pytest.raises(RecordTooLarge, match="a string of 200 bytes"):
+        tight.encode({"a" * 200: 1})
+    with pytest.raises(RecordTooLarge, match="a string of 200 bytes"):
+        tight.decode(MsgpackCodec().encode({"a" * 200: 1}))
 
 
 def test_ints_and_fractions_are_bound_both_ways() -> None:
