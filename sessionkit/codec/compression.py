@@ -18,11 +18,13 @@ from enum import IntEnum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord, RecordTooLarge
+from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+
+    from sessionkit.codec.limits import Limits
 
 Compression: TypeAlias = Literal["auto", "zstd", "zlib", "off"]
 """``auto`` is zstd where it is installed, else zlib."""
@@ -55,7 +57,7 @@ class Compressor:
     Args:
         compression: How bodies are compressed.
         smallest: From how many bytes on they are.
-        largest: The most bytes that a body may have.
+        limits: How large a body may be.
 
     Attributes:
         smallest: From how many bytes on bodies are compressed.
@@ -65,7 +67,7 @@ class Compressor:
             is no number above zero.
     """
 
-    def __init__(self, compression: Compression, smallest: int, largest: int) -> None:
+    def __init__(self, compression: Compression, smallest: int, limits: Limits) -> None:
         if compression not in ("auto", "zstd", "zlib", "off"):
             raise ConfigurationError(f"compression is 'auto', 'zstd', 'zlib' or 'off', not {compression!r}")
         if type(smallest) is not int or smallest < 1:
@@ -80,7 +82,7 @@ class Compressor:
             self._compress = _zlib
         else:
             self._compress = self._by_zstd
-        self._largest = largest
+        self._limits = limits
         self.smallest = smallest
 
     def compress(self, body: bytes) -> bytes | None:
@@ -102,8 +104,8 @@ class Compressor:
         if len(payload) <= _HEAD.size:
             raise CorruptRecord("a compressed record without its content")
         algorithm, size = _HEAD.unpack_from(payload)
-        if size > self._largest:
-            raise RecordTooLarge(f"{size} bytes decompressed, and a record has at most {self._largest}")
+        if size > self._limits.stored_bytes:
+            raise self._limits.refusal(f"a record of {size} bytes once decompressed", "stored_bytes")
         packed = payload[_HEAD.size :]
         if algorithm == Algorithm.ZLIB:
             return _decompress(zlib.decompressobj(), packed, size, zlib.error)

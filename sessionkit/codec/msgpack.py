@@ -75,8 +75,8 @@ class MsgpackCodec(Codec):
         self._migrations = Migrations(schema, migrations or {})
         self._schema = schema
         self._registry = Registry()
-        compressor = Compressor(compression, compress_from, limits.stored_bytes)
-        self._wrapper = Wrapper(compressor, keyring, strict, limits.stored_bytes)
+        compressor = Compressor(compression, compress_from, limits)
+        self._wrapper = Wrapper(compressor, keyring, strict, limits)
 
     def register(self, tag: str, type: type[T], to: Callable[[T], object], from_: Callable[[Any], T]) -> None:
         """Keep values of a type.

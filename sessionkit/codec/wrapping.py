@@ -25,6 +25,7 @@ from sessionkit.errors import (
 if TYPE_CHECKING:
     from sessionkit.codec.compression import Compressor
     from sessionkit.codec.encryption import Keyring
+    from sessionkit.codec.limits import Limits
 
 
 class RecordInfo(NamedTuple):
@@ -64,19 +65,17 @@ class Wrapper:
         compressor: Compresses and decompresses.
         keyring: Encrypts and decrypts; None: nothing is encrypted.
         strict: Whether, with a keyring, a record that is not encrypted is refused.
-        stored_bytes: The most bytes of a record.
+        limits: How large a record may be.
 
     Attributes:
         smallest: Plain records of fewer bytes are stored as they are.
     """
 
-    def __init__(
-        self, compressor: Compressor, keyring: Keyring | None, strict: bool, stored_bytes: int
-    ) -> None:
+    def __init__(self, compressor: Compressor, keyring: Keyring | None, strict: bool, limits: Limits) -> None:
         self._compressor = compressor
         self._keyring = keyring
         self._strict = strict and keyring is not None
-        self._stored_bytes = stored_bytes
+        self._limits = limits
         self.smallest = HEADER_BYTES + compressor.smallest if keyring is None else 0
 
     def wrap(self, plain: bytes, key: str | None) -> bytes:
@@ -91,19 +90,17 @@ class Wrapper:
         if self._keyring is not None:
             flags |= ENCRYPTED
             payload = self._keyring.encrypt(payload, head(flags, schema), _needed(key))
-        if len(payload) + HEADER_BYTES > self._stored_bytes:
-            raise RecordTooLarge(
-                f"{key}: {len(payload) + HEADER_BYTES} bytes encrypted,"
-                f" and a record has at most {self._stored_bytes}"
-            )
+        size = len(payload) + HEADER_BYTES
+        if size > self._limits.stored_bytes:
+            raise RecordTooLarge(f"{key}: {self._limits.refusal(f'{size} bytes encrypted', 'stored_bytes')}")
         return seal(payload, schema, flags) if flags else plain
 
     def unwrap(self, data: bytes, key: str | None) -> bytes:
         """Return the plain record of what is stored; see ``Codec.unwrap``."""
         if type(data) is not bytes:
             raise UnsupportedType(f"a codec decodes bytes, not {type(data).__qualname__}")
-        if len(data) > self._stored_bytes:
-            raise RecordTooLarge(f"{len(data)} bytes, and a record has at most {self._stored_bytes}")
+        if len(data) > self._limits.stored_bytes:
+            raise self._limits.refusal(f"a record of {len(data)} bytes", "stored_bytes")
         if not self._strict and (len(data) <= HEADER_BYTES or not data[2]):
             return data  # whether it is whole is looked at when it is unpacked
         flags, schema, payload = open_record(data)
