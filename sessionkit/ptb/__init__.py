@@ -1,11 +1,14 @@
 """python-telegram-bot on a sessionkit store.
 
-``SessionPersistence`` is a ``BasePersistence`` for any ``Application``. ``SessionApplication`` also commits
-after every update, and lets a handler say with ``on_commit`` what may happen only once its changes are safe.
+``SessionPersistence`` is a ``BasePersistence`` for any ``Application``. ``SessionApplication`` also loads
+before and commits after every update, so that several instances can share the work, and lets a handler say
+with ``on_commit`` what may happen only once its changes are safe.
 """
 
 from sessionkit.ptb.application import SessionApplication
 from sessionkit.ptb.commits import on_commit
+from sessionkit.ptb.jobs import SessionJobQueue
+from sessionkit.ptb.migration import migrate_chat
 from sessionkit.ptb.persistence import SessionPersistence
 
-__all__ = ["SessionApplication", "SessionPersistence", "on_commit"]
+__all__ = ["SessionApplication", "SessionJobQueue", "SessionPersistence", "migrate_chat", "on_commit"]

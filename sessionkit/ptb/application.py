@@ -1,46 +1,104 @@
-"""An ``Application`` that commits after every update."""
+"""An ``Application`` that loads before and commits after every update, so that several can share the work."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import logging
+import time
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from telegram import Update
-from telegram.ext import Application
+from telegram.ext import Application, ApplicationHandlerStop, ConversationHandler, JobQueue
 
-from sessionkit.errors import Applied, CommitPending, ConfigurationError, SessionKitError, StoreError
+from sessionkit.errors import Applied, CodecError, CommitPending, ConfigurationError, SessionKitError
+from sessionkit.ptb.answers import Answers, HeldBack, may_pass
 from sessionkit.ptb.commits import collecting, current
+from sessionkit.ptb.jobs import SessionJobQueue
+from sessionkit.ptb.keyboards import Keyboards
+from sessionkit.ptb.locking import StoreLocks
+from sessionkit.ptb.migration import Migration, migrated_ids
 from sessionkit.ptb.persistence import SessionPersistence
-from sessionkit.ptb.private import take_changes
+from sessionkit.ptb.private import Marks, Timeout, mark_again, take_marks, unmark
+from sessionkit.ptb.sweeping import Sweeper
+from sessionkit.ptb.timeouts import Timeouts, TimeoutSlot
+from sessionkit.ptb.turns import Turns
+from sessionkit.ptb.work import Work, WorkPlan, current_work, working
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 
-    from sessionkit.ptb.persistence import Held
+    from telegram import Message
+    from telegram.ext import BaseHandler
 
-    Answer = Callable[[], Awaitable[object]]
+    from sessionkit.ptb.private import ConversationKey
+    from sessionkit.ptb.slots import ConversationSlot
+
+logger = logging.getLogger("sessionkit.ptb")
+
+DEFAULT_MAX_CACHED: Final = 10_000
+DEFAULT_LEASE: Final = 15.0
+DEFAULT_SWEEP: Final = 60.0
+_LATER: Final = 1.0
 
 
 class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
-    """PTB's ``Application``, with each update's states and data stored before the next step is taken.
+    """PTB's ``Application`` for any number of instances behind one webhook, and for one that must not forget.
 
-    A stock ``Application`` hands its changes to the persistence every ``update_interval`` seconds; a process
-    killed in between forgets them. This one does so after each update, and calls what handlers passed to
-    ``on_commit`` only when the store has acknowledged everything.
+    For each update it takes the turn of its user and chat among all instances, reads their data, the bot's
+    and the states of their conversations, has PTB process the update, and stores what was changed before the
+    next turn. Then it calls what handlers passed to ``on_commit``. What PTB holds in memory is a cache.
 
     Use it as
-    ``ApplicationBuilder().application_class(SessionApplication).persistence(SessionPersistence(…))``.
+    ``ApplicationBuilder().application_class(SessionApplication).persistence(SessionPersistence(…))``, with
+    arguments ``.application_class(SessionApplication, {"max_cached": 100_000})``.
+
+    Args:
+        max_cached: How many records to keep in memory; the least recently used make way, unless something of
+            them is not stored yet.
+        lease: Seconds after which the turns of an instance that was killed are free again. A handler that
+            blocks the event loop for longer loses its turn.
+        sweep: Seconds between two looks for deadlines of conversations whose instance was killed.
+        kwargs: What the builder gives.
+
+    Raises:
+        ConfigurationError: An argument is out of its range.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        max_cached: int = DEFAULT_MAX_CACHED,
+        lease: float = DEFAULT_LEASE,
+        sweep: float = DEFAULT_SWEEP,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in (("max_cached", max_cached), ("lease", lease), ("sweep", sweep)):
+            if not value > 0:
+                raise ConfigurationError(f"{name} is a number above 0, not {value!r}")
+        own_queue = type(kwargs.get("job_queue")) is JobQueue
+        if own_queue:
+            kwargs["job_queue"] = SessionJobQueue()
         super().__init__(**kwargs)
-        self._held_back: list[_Answers] = []
-        self._sender: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        if isinstance(self.persistence, SessionPersistence):
-            self.persistence.when_sent(self._wake.set)
+        if own_queue and self.job_queue is not None:
+            self.job_queue.set_application(self)
+        persistence = self._session_persistence
+        persistence.serve_each_update()
+        self._records = persistence.records
+        self._ledger = self._records.ledger
+        self._writer = self._records.writer
+        self._max_cached = max_cached
+        self._turns = Turns()
+        self._locks = StoreLocks(self._records.store, lease)
+        self._timeouts = Timeouts(self, self._records.keys, self._time_out)
+        self._plan = WorkPlan(self, persistence, self._timeouts)
+        self._keyboards = Keyboards(self, self._records.keys, self._ledger)
+        self._migration = Migration(self, self._records, self._plan, self._timeouts)
+        self._sweeper = Sweeper(self._records, self._plan, self._timeouts, sweep)
+        self._held_back = HeldBack(self._check, self._send_late, self._give_up)
+        self._writer.when_sent(self._held_back.wake)
+        self._late: set[asyncio.Task[None]] = set()
+        self._dropped: set[str] = set()
         self._reported: Sequence[Exception] = ()
 
     async def initialize(self) -> None:
@@ -48,44 +106,70 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
 
         Raises:
             StoreUnavailable: It gives none.
+            ConfigurationError: A persistent conversation has a timeout, and the job queue is not a
+                ``SessionJobQueue``.
         """
+        queue = self.job_queue
+        if queue is not None and not isinstance(queue, SessionJobQueue):
+            for handler in self._plan.conversations:
+                if handler.conversation_timeout:
+                    raise ConfigurationError(
+                        f"the conversation {handler.name!r} has a timeout, which is to survive restarts, and"
+                        f" the job queue is a {type(queue).__name__}: derive it from SessionJobQueue"
+                    )
         await self._session_persistence.ping()
         await super().initialize()
+        self._ledger.cell(self._records.keys.bot).pins += 1  # never evicted
+
+    async def start(self) -> None:
+        """Start as PTB does, and look after the deadlines of conversations."""
+        await super().start()
+        self._sweeper.start()
+
+    async def stop(self) -> None:
+        """Stop as PTB does; answers that are still held back are not sent."""
+        await self._sweeper.stop()
+        await self._timeouts.aclose()
+        await super().stop()
+        await self._held_back.drop()
+
+    async def shutdown(self) -> None:
+        """Shut down as PTB does, once the last turn is given back."""
+        await self._settle_late()
+        await self._locks.aclose()
+        await super().shutdown()
 
     async def process_update(self, update: object) -> None:
-        """Process the update, commit what it changed, then call what its handlers passed to ``on_commit``.
+        """Process the update in its turn, commit what it changed, then call its ``on_commit`` callbacks.
 
         While the store does not acknowledge, the answers are held back until it does, and the error handlers
-        are told so by a ``CommitPending``.
+        are told so by a ``CommitPending``. They are also told if the turn cannot be had or the data cannot be
+        read: then no handler was called.
         """
-        with collecting() as commit:
-            await super().process_update(update)
-            callbacks = commit.close()
-        answers = _Answers(update, callbacks, (), *_whose(update))
         try:
-            answers.keys = self._hold_changes().keys
-            await self._session_persistence.commit(answers.keys, user_id=answers.user, chat_id=answers.chat)
-        except Exception as error:  # whatever it is, PTB's error handlers are told, as for a handler's
-            if callbacks and _may_pass(error):
-                self._hold_back(answers)
-                error = CommitPending(f"answers are held back: {error}", applied=Applied.MAYBE)
+            work = self._plan.update(update)
+            self._keyboards.add_needed(work, update)
+            async with self._held(work, None):
+                ids = migrated_ids(update)
+                if ids is not None:
+                    await self._migration.move(work, *ids)
+                update = self._keyboards.filled(update)
+                await self._run(work, update, super().process_update)
+        except SessionKitError as error:
             await self.process_error(update, error)
-        else:
-            if callbacks and any(map(answers.follows, self._held_back)):
-                self._hold_back(answers)
-            else:
-                await self._send(answers)
 
     async def update_persistence(self) -> None:
-        """Have stored what has changed, as PTB asks for now and then, and at its end.
+        """Have stored what has changed outside of any turn, as PTB asks for now and then, and at its end.
 
         What fails goes to the error handlers, once; nothing is raised, or PTB would not reach its ``flush``.
         """
-        errors: list[Exception] = [*self._hold_changes().errors]
+        if not self.running:
+            await self._settle_late()
+        self._hold(self._marked())
         with suppress(SessionKitError):
-            await self._session_persistence.commit()
-        failures = list(self._session_persistence.failures().values())
-        errors += [error for error in failures if error not in self._reported and error not in errors]
+            await self._writer.send()
+        failures = list(self._records.failures().values())
+        errors = [error for error in failures if error not in self._reported]
         self._reported = failures
         for error in errors:
             await self.process_error(None, error)
@@ -97,65 +181,287 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             commit.discard()
         return await super().process_error(update, error, *args, **kwargs)
 
-    async def stop(self) -> None:
-        """Stop as PTB does; answers that are still held back are not sent."""
-        await super().stop()
-        self._held_back.clear()
-        sender = self._sender
-        if sender is not None:
-            sender.cancel()
-            await asyncio.wait([sender])
+    @asynccontextmanager
+    async def editing(
+        self, *, user_id: int | None = None, chat_id: int | None = None, wait: float | None = 10.0
+    ) -> AsyncIterator[None]:
+        """Run the body in the turn of a user and a chat, and commit what it changed.
 
-    def _hold_changes(self) -> Held:
-        cache = getattr(self.bot, "callback_data_cache", None)
-        return self._session_persistence.hold(
-            take_changes(self), self.bot_data, None if cache is None else cache.persistence_data
-        )
+        In it ``application.user_data[user_id]`` and ``application.chat_data[chat_id]`` are what is stored. It
+        is how anything that is no handler changes data. In a handler, it is how to change those of others:
+        two that wait for each other give up after ``wait`` seconds. If the body raises, what it changed of
+        these data is forgotten.
 
-    def _hold_back(self, answers: _Answers) -> None:
-        self._held_back.append(answers)
-        self._wake.set()
-        if self._sender is None:
-            self._sender = asyncio.get_running_loop().create_task(self._send_held_back())
+        Args:
+            user_id: The user, or None.
+            chat_id: The chat, or None.
+            wait: Seconds to wait for the turn; None: for ever.
 
-    async def _send_held_back(self) -> None:
-        """Send what the store has acknowledged, in order for each user and chat, until nothing is left."""
+        Raises:
+            LockNotAcquired: Others took longer than that.
+            LeaseLost: Out of the body, which is cancelled: the turn was lost.
+            SessionKitError: The data could not be read, or what was changed is not stored yet; it is kept and
+                tried again then.
+        """
+        work = self._plan.ids(user_id, chat_id)
+        outer = current_work()
+        if outer is not None and outer.open:
+            work.turns -= outer.turns  # they are ours already
+        async with self._held(work, wait):
+            yield
+            keys = self._hold(work)
+            await self._writer.commit(keys)
+            self._records.check(keys, user_id=user_id, chat_id=chat_id)
+
+    @asynccontextmanager
+    async def user_data_of(self, user_id: int, *, wait: float | None = 10.0) -> AsyncIterator[Any]:
+        """Give a user's data, in that user's turn, and commit what the body changes; see ``editing``."""
+        async with self.editing(user_id=user_id, wait=wait):
+            yield self.user_data[user_id]
+
+    @asynccontextmanager
+    async def chat_data_of(self, chat_id: int, *, wait: float | None = 10.0) -> AsyncIterator[Any]:
+        """Give a chat's data, in that chat's turn, and commit what the body changes; see ``editing``."""
+        async with self.editing(chat_id=chat_id, wait=wait):
+            yield self.chat_data[chat_id]
+
+    def add_handler(self, handler: BaseHandler[Any, Any, Any], group: int = 0) -> None:
+        """Add a handler as PTB does."""
+        super().add_handler(handler, group)
+        self._plan.changed()
+
+    def remove_handler(self, handler: BaseHandler[Any, Any, Any], group: int = 0) -> None:
+        """Remove a handler as PTB does."""
+        super().remove_handler(handler, group)
+        self._plan.changed()
+
+    def mark_data_for_update_persistence(
+        self, chat_ids: int | Collection[int] | None = None, user_ids: int | Collection[int] | None = None
+    ) -> None:
+        """Commit these data with the update that is being processed, else soon.
+
+        What is stored of them is merged with what was changed here; see ``editing`` for a way to read and
+        change them.
+        """
+        super().mark_data_for_update_persistence(chat_ids, user_ids)
+        self._add_to_work(_ids(user_ids), _ids(chat_ids))
+
+    def drop_user_data(self, user_id: int) -> None:
+        """Drop a user's data as PTB does."""
+        super().drop_user_data(user_id)
+        self._dropped.add(self._records.keys.users.key(user_id))
+        self._add_to_work([user_id], ())
+
+    def drop_chat_data(self, chat_id: int) -> None:
+        """Drop a chat's data as PTB does."""
+        super().drop_chat_data(chat_id)
+        self._dropped.add(self._records.keys.chats.key(chat_id))
+        self._add_to_work((), [chat_id])
+
+    def migrate_chat_data(
+        self,
+        message: Message | None = None,
+        old_chat_id: int | None = None,
+        new_chat_id: int | None = None,
+    ) -> None:
+        """Do nothing where the chat has moved already, as it has when its service message is processed.
+
+        Else move its data as PTB does, and with the update its conversations and their deadlines.
+        """
+        ids = None if message is None else migrated_ids(message)
+        if old_chat_id is not None and new_chat_id is not None:
+            ids = (old_chat_id, new_chat_id)
+        if ids is not None and not self.chat_data.get(ids[0]):
+            return
+        super().migrate_chat_data(message, old_chat_id, new_chat_id)
+        work = current_work()
+        if ids is not None and work is not None and work.open:
+            self._add_to_work((), [ids[1]])
+            work.moves.append(ids)
+
+    def create_task(
+        self, coroutine: Any, update: object | None = None, *, name: str | None = None
+    ) -> asyncio.Task[Any]:
+        """Create a task as PTB does; what it changes after its update's commit is committed when it ends."""
+        work = current_work()
+        if work is None:
+            # It is PTB's own, for an update of its own: that one's commit needs no mark afterwards.
+            return super().create_task(coroutine, name=name)
+        task = super().create_task(coroutine, update, name=name)
+        self._pin(work.slots, 1)
+        task.add_done_callback(lambda _: self._ended_late(work))
+        return task
+
+    def time_out_later(self, timeout: Timeout, seconds: float) -> None:
+        """Store with the update that is being processed when its conversation ends by itself."""
+        if timeout.handler.name is not None:
+            self._timeouts.set(timeout.handler.name, timeout.key, seconds, timeout.update)
+
+    @asynccontextmanager
+    async def _held(self, work: Work, wait: float | None) -> AsyncIterator[None]:
+        """Run the body in the work's turn, with its data loaded."""
+        async with self._turns.take(work.turns, wait), self._locks.hold(work.turns, wait):
+            pinned = list(work.slots)
+            self._pin(pinned, 1)
+            interrupted = False
+            try:
+                await self._ledger.load(list(work.slots.values()))
+                interrupted = True
+                with working(work):
+                    yield
+                interrupted = False
+            finally:
+                self._pin(pinned, -1)
+                if interrupted:  # what was half done is not to be stored
+                    for key in pinned:
+                        self._ledger.forget(key)
+        self._ledger.evict(self._max_cached)
+
+    async def _run(
+        self, work: Work, update: object, handle: Callable[[object], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Have an update handled, commit, and send its answers."""
+        with collecting() as commit:
+            await handle(update)
+            callbacks = commit.close()
+        for move in work.moves:
+            await self._migration.move(work, *move)
+        answers = Answers(update, callbacks, (), *_whose(update))
         try:
-            await self._send_while_held_back()
+            answers.keys = self._hold(work)
+            await self._writer.commit(answers.keys)
+            self._check(answers)
+        except Exception as error:  # whatever it is, PTB's error handlers are told, as for a handler's
+            if callbacks and may_pass(error):
+                self._held_back.add(answers)
+                error = CommitPending(f"answers are held back: {error}", applied=Applied.MAYBE)
+            await self.process_error(update, error)
+        else:
+            if callbacks and self._held_back.follows(answers):
+                self._held_back.add(answers)
+            elif callbacks:
+                await self._send(answers)
+                # They may have changed something themselves, such as the data behind the buttons they sent.
+                await self._writer.commit(self._hold(work))
+
+    def _hold(self, work: Work) -> list[str]:
+        """Hold what a work's records are now, and return their keys."""
+        keys: list[str] = []
+        for key, slot in work.slots.items():
+            if isinstance(slot, TimeoutSlot):
+                self._timeouts.drop_ended(slot)
+            value = slot.read()
+            if value is None and self._ledger.cell(key).version is None and key not in self._dropped:
+                continue  # nobody has looked what is there
+            keys.append(key)
+            with suppress(CodecError):  # `check` tells
+                self._ledger.hold(key, value)
+        self._dropped.difference_update(work.slots)
+        unmark(self, work.users, work.chats)
+        if self._session_persistence.store_data.callback_data:
+            keys += self._keyboards.hold()
+        return keys
+
+    def _marked(self) -> Work:
+        """Return what PTB has marked outside of any turn; what somebody works on is left to them."""
+        marks, keys = take_marks(self), self._records.keys
+        left = Marks(set(), set(), set())
+        work = self._plan.ids()
+
+        def busy(*numbers: int | str) -> bool:
+            return any(self._turns.taken(keys.turns.key(number)) for number in numbers if number)
+
+        for taken, ours, theirs in (
+            (marks.users, work.users, left.users),
+            (marks.chats, work.chats, left.chats),
+        ):
+            for number in taken:
+                (theirs if busy(number) else ours).add(number)
+        self._plan.add_data(work, work.users, work.chats)
+        for name, key in marks.conversations:
+            if busy(*key):
+                left.conversations.add((name, key))
+            else:
+                work.add(self._plan.conversation(name, key))
+        mark_again(self, left)
+        return work
+
+    def _add_to_work(self, users: Iterable[int], chats: Iterable[int]) -> None:
+        work = current_work()
+        if work is not None and work.open:
+            work.users.update(users)
+            work.chats.update(chats)
+            self._plan.add_data(work, users, chats)
+
+    def _pin(self, keys: Iterable[str], by: int) -> None:
+        for cell in self._ledger.concerned(keys):
+            cell.pins += by
+
+    def _ended_late(self, work: Work) -> None:
+        if work.open:  # it is committed with its update
+            self._pin(work.slots, -1)
+            return
+        task = asyncio.get_running_loop().create_task(self._commit_late(work))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def _commit_late(self, work: Work) -> None:
+        late = work.again()
+        try:
+            async with self._held(late, None):
+                keys = self._hold(late)
+                await self._writer.commit(keys)
+                self._records.check(keys, user_id=None, chat_id=None)
+        except SessionKitError as error:
+            await self.process_error(None, error)
         finally:
-            self._sender = None
+            self._pin(work.slots, -1)
 
-    async def _send_while_held_back(self) -> None:
-        while self._held_back:
-            self._wake.clear()
-            waiting: list[_Answers] = []
-            for answers in list(self._held_back):
-                if any(map(answers.follows, waiting)):
-                    waiting.append(answers)
-                    continue
-                try:
-                    self._session_persistence.check(answers.keys, user_id=answers.user, chat_id=answers.chat)
-                except SessionKitError as error:
-                    if _may_pass(error):
-                        waiting.append(answers)
-                        continue
-                    self._held_back.remove(answers)
-                    await self.process_error(answers.update, error)
-                else:
-                    await self._send(answers)
-                    self._held_back.remove(answers)
-            if self._held_back:
-                await self._wake.wait()
+    async def _settle_late(self) -> None:
+        while self._late:
+            await asyncio.wait(self._late)
 
-    async def _send(self, answers: _Answers) -> None:
+    async def _time_out(self, name: str, key: ConversationKey) -> None:
+        """End a conversation whose deadline has passed, unless somebody else has, or it was put off."""
+        slot = self._timeouts.slot(name, key)
+        try:
+            await self._ledger.load([slot])
+            entry = self._timeouts.read(slot)
+            handler = next((each for each in self._plan.conversations if each.name == name), None)
+            if entry is None or handler is None:
+                return
+            update = Update.de_json(entry["update"], self.bot)
+            work = self._plan.update(update)
+            async with self._held(work, None):
+                entry = self._timeouts.read(slot)
+                if entry is None:
+                    return
+                if entry["deadline"] > time.time():
+                    self._timeouts.watch(name, key, entry["deadline"])
+                    return
+                await self._run(work, update, _Ending(self, handler, self._plan.conversation(name, key)))
+        except SessionKitError as error:
+            if may_pass(error):
+                self._timeouts.watch(name, key, time.time() + _LATER)
+            else:
+                await self.process_error(None, error)
+
+    def _check(self, answers: Answers) -> None:
+        self._records.check(answers.keys, user_id=answers.user, chat_id=answers.chat)
+
+    async def _send(self, answers: Answers) -> None:
         for callback in answers.callbacks:
             try:
                 await callback()
             except Exception as error:  # one that fails must not keep back the others
                 await self.process_error(answers.update, error)
-        if answers.callbacks:
-            # They may have changed something themselves, such as the data behind the buttons they sent.
-            await self.update_persistence()
+
+    async def _send_late(self, answers: Answers) -> None:
+        await self._send(answers)
+        await self.update_persistence()
+
+    async def _give_up(self, answers: Answers, error: SessionKitError) -> None:
+        await self.process_error(answers.update, error)
 
     @property
     def _session_persistence(self) -> SessionPersistence:
@@ -166,21 +472,39 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         return self.persistence
 
 
-@dataclass(eq=False)
-class _Answers:
-    """What one update's handlers passed to ``on_commit``, and what must be stored before it is called."""
+class _Ending:
+    """Has the TIMEOUT handlers of a conversation called, and ends it."""
 
-    update: object
-    callbacks: Sequence[Answer]
-    keys: Sequence[str]
-    user: int | None
-    chat: int | None
+    def __init__(
+        self,
+        application: SessionApplication,
+        handler: ConversationHandler[Any],
+        conversation: ConversationSlot,
+    ) -> None:
+        self._application = application
+        self._handler = handler
+        self._conversation = conversation
 
-    def follows(self, other: _Answers) -> bool:
-        """Whether the other's answers must be sent before these: they are for the same user or chat."""
-        return (self.user is not None and self.user == other.user) or (
-            self.chat is not None and self.chat == other.chat
-        )
+    async def __call__(self, update: Any) -> None:
+        application = self._application
+        context = application.context_types.context.from_update(update, application)
+        await context.refresh_data()
+        for handler in self._handler.states.get(ConversationHandler.TIMEOUT, []):
+            check = handler.check_update(update)
+            if check is not None and check is not False:
+                try:
+                    await handler.handle_update(update, application, check, context)
+                except ApplicationHandlerStop:
+                    logger.warning("ApplicationHandlerStop means nothing to a TIMEOUT handler")
+                except Exception as error:
+                    await application.process_error(update, error)
+        self._conversation.write(None)
+
+
+def _ids(numbers: int | Collection[int] | None) -> Collection[int]:
+    if numbers is None:
+        return ()
+    return (numbers,) if isinstance(numbers, int) else numbers
 
 
 def _whose(update: object) -> tuple[int | None, int | None]:
@@ -189,7 +513,3 @@ def _whose(update: object) -> tuple[int | None, int | None]:
         return None, None
     user, chat = update.effective_user, update.effective_chat
     return None if user is None else user.id, None if chat is None else chat.id
-
-
-def _may_pass(error: Exception) -> bool:
-    return isinstance(error, StoreError) and error.temporary

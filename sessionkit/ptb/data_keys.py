@@ -21,8 +21,11 @@ class DataKeys:
         users: The keys of users' data, by id.
         chats: The keys of chats' data, by id.
         conversations: The keys of conversation states, by handler name and conversation key.
+        timeouts: The keys of conversations' deadlines, by handler name and conversation key.
+        keyboards: The keys of the data behind keyboards, by PTB's id of the keyboard.
+        turns: The names of the locks under which updates are processed.
         bot: The key of the bot's data.
-        callbacks: The key of the callback data.
+        queries: The key of which callback query belongs to which keyboard.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -30,8 +33,11 @@ class DataKeys:
         self.users = KeySpace("user_data", prefix)
         self.chats = KeySpace("chat_data", prefix)
         self.conversations = KeySpace("conversation", prefix)
+        self.timeouts = KeySpace("timeout", prefix)
+        self.keyboards = KeySpace("keyboard", prefix)
+        self.turns = KeySpace("turn", prefix)
         self.bot = KeySpace("bot_data", prefix).key(_WHOLE)
-        self.callbacks = KeySpace("callback_data", prefix).key(_WHOLE)
+        self.queries = KeySpace("callback_query", prefix).key(_WHOLE)
 
     def conversation(self, name: str, key: ConversationKey) -> str:
         """Return the key of one conversation's state."""
@@ -41,12 +47,20 @@ class DataKeys:
         """Return what an error calls the value under a key, such as ``user_data.123``."""
         return key.removeprefix(self._prefix).replace(":", ".")
 
+    def kind(self, key: str) -> str | None:
+        """Return the kind of the data under a key, for migrations; None for what is not the bot's own."""
+        for space in (self.users, self.chats):
+            if key.startswith(space.start):
+                return space.namespace
+        return "bot_data" if key == self.bot else None
+
     def concerns(self, key: str, user_id: int | None, chat_id: int | None) -> bool:
         """Whether a key is of this user, this chat, one of their conversations, or of the bot as a whole."""
         if key.startswith(self.users.start):
             return self.users.parts(key) == (user_id,)
         if key.startswith(self.chats.start):
             return self.chats.parts(key) == (chat_id,)
-        if key.startswith(self.conversations.start):
-            return not {user_id, chat_id}.isdisjoint(self.conversations.parts(key)[1:])
+        for space in (self.conversations, self.timeouts):
+            if key.startswith(space.start):
+                return not {user_id, chat_id}.isdisjoint(space.parts(key)[1:])
         return True

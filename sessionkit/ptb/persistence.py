@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from telegram.ext import BasePersistence, ContextTypes, PersistenceInput
 
-from sessionkit.errors import (
-    CodecError,
-    ConfigurationError,
-    CorruptRecord,
-    InvalidKey,
-    RecordTooLarge,
-    SessionKitError,
-)
-from sessionkit.ptb.data_keys import DataKeys
-from sessionkit.ptb.writes import WriteBuffer, mark_of
-from sessionkit.quarantine import Quarantine
-from sessionkit.registry import open_store
-from sessionkit.settings import Settings
+from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord, InvalidKey, SessionKitError
+from sessionkit.ptb.records import Records
+from sessionkit.ptb.slots import DictSlot
 from sessionkit.store import SessionStore, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     from sessionkit.codec import Codec
     from sessionkit.keys import KeyPart, KeySpace
     from sessionkit.ptb.data_keys import ConversationKey
-    from sessionkit.ptb.private import Changes
     from sessionkit.quarantine import OnCorrupt
-    from sessionkit.store import Record
+    from sessionkit.resilience import Event
 
 logger = logging.getLogger("sessionkit.ptb")
 
 CallbackData: TypeAlias = tuple[list[tuple[str, float, dict[str, Any]]], dict[str, str]]
 
 DEFAULT_UPDATE_INTERVAL: Final = 1.0
-_PATIENCE: Final = 10.0
-
-
-class Held(NamedTuple):
-    """What ``hold`` took.
-
-    Attributes:
-        keys: The keys of all values.
-        errors: Why some cannot be stored, where that is new.
-    """
-
-    keys: list[str]
-    errors: list[Exception]
+DEFAULT_CALLBACK_TTL: Final = 30 * 24 * 3600.0
+_LOOKS: Final = 3
 
 
 class SessionPersistence(BasePersistence[Any, Any, Any]):
@@ -59,7 +37,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     - A value is kept until the store has acknowledged it; a failed write is reported to the application's
       error handlers and tried again until it succeeds.
-    - What has not changed is not written.
+    - What has not changed is not written, and what somebody else wrote is merged, not overwritten.
     - What is returned is never shared with what is kept.
     - A record that cannot be read is reported, passed over and never overwritten.
 
@@ -79,7 +57,16 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         on_corrupt: What becomes of a damaged record: ``"raise"`` keeps it, and nothing is written over it
             until it is dropped; ``"quarantine"`` moves it aside for thirty days. A record that can be read
             elsewhere, of a newer schema or by a key that is missing here, is kept in either case.
+        loading: ``"eager"``: everything is read at start. ``"lazy"``: a user's or chat's data are read when
+            they are first needed; a stock ``Application`` needs plain dicts for that, and still reads all
+            conversations at start, as PTB looks at their states before it asks for anything. None: lazy under
+            a ``SessionApplication``, which reads conversations when they are needed, else eager.
+        callback_ttl: Seconds for which the data behind a keyboard are kept after its last use; None: until
+            PTB drops them.
         options: Passed to ``open_store`` where no store is passed in.
+
+    Attributes:
+        records: The store and what is known of it; for ``SessionApplication``.
 
     Raises:
         ConfigurationError: The URL or an option is wrong.
@@ -96,50 +83,71 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         context_types: ContextTypes[Any, Any, Any, Any] | None = None,
         codec: Codec | None = None,
         on_corrupt: OnCorrupt = "raise",
+        loading: Literal["eager", "lazy"] | None = None,
+        callback_ttl: float | None = DEFAULT_CALLBACK_TTL,
         **options: Any,
     ) -> None:
         super().__init__(store_data=store_data, update_interval=update_interval)
+        if loading not in (None, "eager", "lazy"):
+            raise ConfigurationError(f"loading is 'eager', 'lazy' or None, not {loading!r}")
         self.context_types = context_types if context_types is not None else ContextTypes()
-        if isinstance(store, SessionStore) and options:
-            raise ConfigurationError(
-                f"SessionPersistence does not know {', '.join(sorted(options))};"
-                " the options of a store go where it is opened"
-            )
-        if on_corrupt not in ("raise", "quarantine"):
-            raise ConfigurationError(f"on_corrupt is 'raise' or 'quarantine', not {on_corrupt!r}")
-        if key_prefix is None:
-            key_prefix = Settings.load().prefix
-        self._given = store
-        self._options = options
-        self._store: SessionStore | None = self._open()
-        self._codec = codec if codec is not None else Settings.load().codec()
-        self._keys = DataKeys(key_prefix)
-        self._prefix = key_prefix
-        self._on_corrupt = on_corrupt
-        self._writes = WriteBuffer(self._opened)
-        self._unreadable: dict[str, CodecError] = {}
-        self._refused: dict[str, CodecError] = {}
+        self.records = Records(store, key_prefix, codec, on_corrupt, callback_ttl, options)
+        self._keys = self.records.keys
+        self._ledger = self.records.ledger
+        self._writer = self.records.writer
+        self._loading = loading
+        self._per_update = False
+        self._touched: dict[str, tuple[Any, int]] = {}
+        self._behind: asyncio.Task[None] | None = None
+        self._keyboards: dict[str, float] = {}
+
+    def serve_each_update(self) -> None:
+        """Leave loading and storing to an application that does both for each update.
+
+        Raises:
+            ConfigurationError: Never here; what is lazy is lazy for conversations, too.
+        """
+        self._per_update = True
+        if self._loading is None:
+            self._loading = "lazy"
+
+    def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
+        """Call back at each conflict in which a change of this process was given up for somebody else's.
+
+        The callback must not wait; what it raises is logged. It is called until the returned function is.
+        """
+        return self.records.subscribers.add(callback)
 
     async def get_user_data(self) -> dict[int, Any]:
-        """Return every user's data."""
-        return await self._load_by_id(self._keys.users)
+        """Return every user's data; none where they are read lazily."""
+        return await self._load_by_id(self._keys.users, self.context_types.user_data)
 
     async def get_chat_data(self) -> dict[int, Any]:
-        """Return every chat's data."""
-        return await self._load_by_id(self._keys.chats)
+        """Return every chat's data; none where they are read lazily."""
+        return await self._load_by_id(self._keys.chats, self.context_types.chat_data)
 
     async def get_bot_data(self) -> Any:
         """Return the bot's data, or what the context types make where there is none."""
-        data = await self._load_one(self._keys.bot, "bot_data")
+        data = await self._load_one(self._keys.bot)
         return self.context_types.bot_data() if data is None else data
 
     async def get_callback_data(self) -> CallbackData | None:
-        """Return the callback data, or None where there are none."""
-        data: CallbackData | None = await self._load_one(self._keys.callbacks)
-        return data or None
+        """Return the callback data, or None where there are none, or where they are read when needed."""
+        if self._per_update:
+            return None
+        found = await self._load_all(self._keys.keyboards, self._keys.keyboards.start)
+        keyboards: list[tuple[str, float, dict[str, Any]]] = [
+            (str(parts[0]), access_time, buttons) for parts, (access_time, buttons) in found.items()
+        ]
+        keyboards.sort(key=lambda keyboard: keyboard[1])
+        self._keyboards = {uuid: access_time for uuid, access_time, _ in keyboards}
+        queries: dict[str, str] = await self._load_one(self._keys.queries) or {}
+        return (keyboards, queries) if keyboards or queries else None
 
     async def get_conversations(self, name: str) -> MutableMapping[ConversationKey, object]:
         """Return the states of the conversations of one handler."""
+        if self._per_update and self._loading == "lazy":
+            return {}
         loaded = await self._load_all(self._keys.conversations, f"{self._keys.conversations.key(name)}:")
         return {parts[1:]: state for parts, state in loaded.items()}
 
@@ -160,65 +168,42 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         await self._write(self._keys.bot, data)
 
     async def update_callback_data(self, data: CallbackData) -> None:
-        """Keep the callback data."""
-        await self._write(self._keys.callbacks, data)
+        """Keep the callback data, each keyboard's in a record of its own."""
+        keyboards, queries = data
+        known, self._keyboards = self._keyboards, {uuid: used for uuid, used, _ in keyboards}
+        self._ledger.hold(self._keys.queries, queries)
+        for uuid in known.keys() - self._keyboards.keys():
+            self._ledger.hold(self._keys.keyboards.key(uuid), None)
+        error: CodecError | None = None
+        for uuid, access_time, buttons in keyboards:
+            if known.get(uuid) != access_time:
+                try:
+                    self._ledger.hold(self._keys.keyboards.key(uuid), (access_time, buttons))
+                except CodecError as refused:  # one keyboard must not cost the others
+                    error = refused
+        await self._writer.send()
+        if error is not None:
+            raise error
 
     async def drop_user_data(self, user_id: int) -> None:
         """Forget a user's data."""
-        await self._write(self._keys.users.key(user_id), None)
+        await self._drop(self._keys.users.key(user_id))
 
     async def drop_chat_data(self, chat_id: int) -> None:
         """Forget a chat's data."""
-        await self._write(self._keys.chats.key(chat_id), None)
-
-    def hold(self, changes: Changes, bot_data: Any, callback_data: CallbackData | None) -> Held:
-        """Take what changed, as it is now, to be stored by the next ``commit``.
-
-        Args:
-            changes: What PTB has marked.
-            bot_data: The bot's data.
-            callback_data: The callback data, or None where they are not kept.
-        """
-        values: list[tuple[Callable[[], str], object | None]] = []
-        if self.store_data.user_data:
-            values += [
-                (partial(self._keys.users.key, number), data) for number, data in changes.users.items()
-            ]
-        if self.store_data.chat_data:
-            values += [
-                (partial(self._keys.chats.key, number), data) for number, data in changes.chats.items()
-            ]
-        values += [
-            (partial(self._keys.conversation, name, parts), state)
-            for (name, parts), state in changes.conversations.items()
-        ]
-        if self.store_data.bot_data:
-            values.append((lambda: self._keys.bot, bot_data))
-        if self.store_data.callback_data and callback_data is not None:
-            values.append((lambda: self._keys.callbacks, callback_data))
-        held = Held([], [])
-        for make_key, value in values:
-            try:
-                key = make_key()
-                refused_before = key in self._refused
-                held.keys.append(key)
-                try:
-                    self._hold(key, value)
-                except CodecError:
-                    if not refused_before:
-                        raise
-            except Exception as error:  # one value, whatever is wrong with it, must not cost the others
-                held.errors.append(error)
-        return held
+        await self._drop(self._keys.chats.key(chat_id))
 
     async def refresh_user_data(self, user_id: int, user_data: Any) -> None:
-        """Do nothing: this process's copy is the newest."""
+        """Read a user's data where they were not yet, and keep an eye on them."""
+        await self._refresh(self._keys.users.key(user_id), user_data)
 
     async def refresh_chat_data(self, chat_id: int, chat_data: Any) -> None:
-        """Do nothing: this process's copy is the newest."""
+        """Read a chat's data where they were not yet, and keep an eye on them."""
+        await self._refresh(self._keys.chats.key(chat_id), chat_data)
 
     async def refresh_bot_data(self, bot_data: Any) -> None:
-        """Do nothing: this process's copy is the newest."""
+        """Keep an eye on the bot's data; this process's copy is the newest."""
+        self._touch(self._keys.bot, bot_data)
 
     async def ping(self) -> float:
         """Ask the store for a sign of life and return the seconds it took.
@@ -226,39 +211,21 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         Raises:
             StoreUnavailable: It gives none.
         """
-        return await self._opened().ping()
+        return await self.records.store().ping()
 
-    async def commit(
-        self, keys: Iterable[str] = (), *, user_id: int | None = None, chat_id: int | None = None
-    ) -> None:
-        """Have stored what is held, and make sure of what concerns one update.
+    async def commit(self, *, user_id: int | None = None, chat_id: int | None = None) -> None:
+        """Have stored what was handed over, and make sure of what concerns a user or a chat.
 
         Args:
-            keys: What was held for it.
-            user_id: The user of the update, or None if it had none.
-            chat_id: The chat of the update, or None if it had none.
+            user_id: The user, or None.
+            chat_id: The chat, or None.
 
         Raises:
-            SessionKitError: Data under one of the keys, of this user or chat, of one of their conversations,
-                or of the bot are not stored. What the store did not acknowledge is kept and tried again.
+            SessionKitError: Data of this user or chat, of one of their conversations, or of the bot are not
+                stored. What the store did not acknowledge is kept and tried again.
         """
-        await self._writes.send()
-        self.check(keys, user_id=user_id, chat_id=chat_id)
-
-    def check(self, keys: Iterable[str], *, user_id: int | None, chat_id: int | None) -> None:
-        """Raise what ``commit`` would, without asking the store again."""
-        own = set(keys)
-        for key, error in self.failures().items():
-            if key in own or self._keys.concerns(key, user_id, chat_id):
-                raise error
-
-    def failures(self) -> dict[str, SessionKitError]:
-        """Return why each key's newest value is not stored, where an attempt has failed."""
-        return {**self._writes.failures(), **self._refused}
-
-    def when_sent(self, callback: Callable[[], object]) -> None:
-        """Have a callback called whenever values have been sent to the store, whatever became of them."""
-        self._writes.when_sent(callback)
+        await self._writer.send()
+        self.records.check((), user_id=user_id, chat_id=chat_id)
 
     async def flush(self) -> None:
         """Have everything stored, trying for ten seconds; close the store if it was opened here.
@@ -268,59 +235,66 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         Raises:
             SessionKitError: The store did not acknowledge everything: what is left is lost with the process.
         """
-        try:
-            await self._writes.flush(patience=_PATIENCE)
-        finally:
-            await self._writes.aclose()
-            store, self._store = self._store, None
-            if store is not None and store is not self._given:
-                await store.aclose()
-
-    def _open(self) -> SessionStore:
-        if isinstance(self._given, SessionStore):
-            return self._given
-        return open_store(self._given, **self._options)
-
-    def _opened(self) -> SessionStore:
-        if self._store is None:
-            self._store = self._open()
-        return self._store
+        if self._behind is not None:
+            self._behind.cancel()
+            await asyncio.wait([self._behind])
+        self._store_touched()
+        await self.records.flush()
 
     async def _write(self, key: str, value: object | None) -> None:
-        self._hold(key, value)
-        await self._writes.settle(key)
+        self._ledger.hold(key, value)
+        await self._writer.settle(key)
 
-    def _hold(self, key: str, value: object | None) -> None:
-        self._refused.pop(key, None)
-        if value is None:
-            self._unreadable.pop(key, None)
-        elif value == {} and (key in self._unreadable or not self._writes.knows(key)):
-            return  # PTB hands over an empty dict for every user it sees, and for the bot
-        try:
-            if value is None:
-                self._writes.drop(key)
-            else:
-                self._hold_value(key, value)
-        except CodecError as error:
-            self._refused[key] = error
-            raise
+    async def _drop(self, key: str) -> None:
+        self._touched.pop(key, None)
+        await self._write(key, None)
 
-    def _hold_value(self, key: str, value: object) -> None:
-        if key in self._unreadable:
-            error = self._unreadable[key]
-            raise type(error)(f"{key!r} is not overwritten, as it was not readable: {error}")
-        plain = self._codec.pack(value, name=self._keys.label(key))
-        mark = mark_of(plain)
-        if self._writes.is_stored(key, mark):
+    async def _refresh(self, key: str, live: Any) -> None:
+        if self._per_update:
             return
-        encoded = self._codec.wrap(plain, key=key)
-        most = self._opened().capabilities.max_value_bytes
-        if len(encoded) > most:
-            raise RecordTooLarge(f"{key!r}: {len(encoded)} bytes, and the store takes at most {most}")
-        self._writes.hold(key, encoded, mark)
+        if self._loading == "lazy" and self._ledger.cell(key).version is None:
+            await self._ledger.load([DictSlot(key, live)])
+        self._touch(key, live)
 
-    async def _load_by_id(self, space: KeySpace) -> dict[int, Any]:
-        loaded = await self._load_all(space, space.start, space.namespace)
+    def _touch(self, key: str, live: Any) -> None:
+        """Look at this value some more times by ourselves: one that PTB cannot copy ends its own looking."""
+        if self._per_update:
+            return
+        self._touched[key] = (live, _LOOKS)
+        if self._behind is None:
+            self._behind = asyncio.create_task(self._store_behind())
+
+    async def _store_behind(self) -> None:
+        try:
+            while self._touched:
+                await asyncio.sleep(self.update_interval)
+                self._store_touched()
+                with suppress(SessionKitError):
+                    await self._writer.send()
+        finally:
+            self._behind = None
+
+    def _store_touched(self) -> None:
+        touched, self._touched = self._touched, {}
+        for key, (live, looks) in touched.items():
+            if looks > 1:
+                self._touched[key] = (live, looks - 1)
+            refused_before = key in self._ledger.refused
+            try:
+                self._ledger.hold(key, live)
+            except Exception as error:  # one value, whatever is wrong with it, must not cost the others
+                if not refused_before:
+                    logger.error("%s is not saved: %s", key, error, extra={"key": key})
+
+    async def _load_by_id(self, space: KeySpace, kind: type[Any]) -> dict[int, Any]:
+        if self._loading == "lazy":
+            if not self._per_update and not issubclass(kind, dict):
+                raise ConfigurationError(
+                    f"loading='lazy' fills dicts in place, and {kind.__name__} is none:"
+                    " use loading='eager', or a SessionApplication"
+                )
+            return {}
+        loaded = await self._load_all(space, space.start)
         found: dict[int, Any] = {}
         for parts, value in loaded.items():
             match parts:
@@ -328,56 +302,25 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
                     found[number] = value
         return found
 
-    async def _load_all(
-        self, space: KeySpace, start: str, kind: str | None = None
-    ) -> dict[tuple[KeyPart, ...], Any]:
+    async def _load_all(self, space: KeySpace, start: str) -> dict[tuple[KeyPart, ...], Any]:
         found: dict[tuple[KeyPart, ...], Any] = {}
-        async for key, record in read_all(self._opened(), start, self._keep_unreadable):
+        async for key, record in read_all(self.records.store(), start, self._ledger.keep_unreadable):
             try:
                 parts = space.parts(key)
             except InvalidKey as error:
                 logger.warning("key of somebody else passed over: %s", error, extra={"key": key})
                 continue
             with suppress(CodecError):
-                found[parts] = await self._decode(key, record, kind)
+                found[parts] = await self._ledger.loaded(key, record)
         return found
 
-    async def _load_one(self, key: str, kind: str | None = None) -> Any:
+    async def _load_one(self, key: str) -> Any:
         try:
-            record = await self._opened().get(key)
+            record = await self.records.store().get(key)
         except CorruptRecord as error:
-            self._keep_unreadable(key, error)
+            self._ledger.keep_unreadable(key, error)
             return None
         if record is not None:
             with suppress(CodecError):
-                return await self._decode(key, record, kind)
+                return await self._ledger.loaded(key, record)
         return None
-
-    async def _decode(self, key: str, record: Record, kind: str | None) -> Any:
-        """Return a record's value; what is the bot's own has a kind, and is migrated."""
-        self._unreadable.pop(key, None)
-        try:
-            plain = self._codec.unwrap(record.value, key=key)
-            self._writes.loaded(key, mark_of(plain))
-            value = self._codec.unpack(plain)
-            return value if kind is None else self._codec.migrate(value, plain, kind=kind)
-        except CodecError as error:
-            if not await self._moved(key, record, error):
-                self._keep_unreadable(key, error)
-            raise
-
-    async def _moved(self, key: str, record: Record, error: CodecError) -> bool:
-        if self._on_corrupt != "quarantine" or not isinstance(error, CorruptRecord) or record.stale:
-            return False
-        try:
-            moved = await Quarantine(self._opened(), self._codec, self._prefix).take(key, record, error)
-        except SessionKitError as failure:
-            logger.error("damaged record %s was not moved: %s", key, failure, extra={"key": key})
-            return False
-        if moved:
-            self._writes.forget(key)
-        return moved
-
-    def _keep_unreadable(self, key: str, error: CodecError) -> None:
-        self._unreadable[key] = error
-        logger.error("record %s is not readable and is kept: %s", key, error, extra={"key": key})

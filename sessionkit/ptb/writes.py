@@ -1,20 +1,28 @@
-"""Write-behind that keeps every value until the store has acknowledged it."""
+"""Writing that keeps every value until the store has acknowledged it."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, stop_never, wait_random_exponential
 
-from sessionkit.errors import BatchFailed, SessionKitError, StoreError
-from sessionkit.store import Put
+from sessionkit.errors import (
+    Applied,
+    BatchFailed,
+    CorruptRecord,
+    SessionKitError,
+    StoreError,
+    VersionConflict,
+)
+from sessionkit.store import ABSENT, Put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
+    from sessionkit.ptb.cells import Write
+    from sessionkit.ptb.ledger import Ledger
     from sessionkit.store import SessionStore
 
 logger = logging.getLogger("sessionkit.ptb")
@@ -23,52 +31,31 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 
 
-class WriteBuffer:
-    """The values PTB handed over and the store has not acknowledged yet, the newest of each key.
+class Writer:
+    """Writes what waits in a ledger, each record by compare-and-set against what was last seen of it.
 
-    PTB hands a changed value over once and never again, so a value that could not be written stays here and
-    is tried again until it is.
+    PTB hands a changed value over once and never again, so a value that could not be written stays in
+    the ledger and is tried again until it is. Where somebody else wrote, the two are merged and it is tried
+    again.
 
     Args:
         store: Gives the store; called for every batch.
+        ledger: What is to be written.
+        expiry: Gives the seconds after which a record of this key expires, or None.
     """
 
-    def __init__(self, store: Callable[[], SessionStore]) -> None:
+    def __init__(
+        self, store: Callable[[], SessionStore], ledger: Ledger, expiry: Callable[[str], float | None]
+    ) -> None:
         self._store = store
-        self._pending: dict[str, _Write] = {}
-        self._stored: dict[str, bytes] = {}
+        self._ledger = ledger
+        self._expiry = expiry
         self._next_batch: asyncio.Task[None] | None = None
         self._batches: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
         self._retry: asyncio.Task[None] | None = None
         self._closing = False
         self._when_sent: list[Callable[[], object]] = []
-
-    def loaded(self, key: str, mark: bytes) -> None:
-        """Take note of what is stored, by its ``mark_of``, so that it is not written again unchanged."""
-        self._stored[key] = mark
-
-    def forget(self, key: str) -> None:
-        """Take note that nothing is stored under a key any more."""
-        self._stored.pop(key, None)
-
-    def is_stored(self, key: str, mark: bytes) -> bool:
-        """Whether the store has the value of this mark, and nothing newer is on its way."""
-        return key not in self._pending and self._stored.get(key) == mark
-
-    def knows(self, key: str) -> bool:
-        """Whether a value of this key is stored or waiting to be."""
-        if key in self._pending:
-            return self._pending[key].value is not None
-        return key in self._stored
-
-    def hold(self, key: str, value: bytes, mark: bytes) -> None:
-        """Take a value to be stored, and its mark."""
-        self._hold(key, value, mark)
-
-    def drop(self, key: str) -> None:
-        """Take note of a record that is to be deleted."""
-        self._hold(key, None, b"")
 
     async def settle(self, key: str) -> None:
         """Return when the store has acknowledged the value held for a key, or a newer one.
@@ -78,16 +65,38 @@ class WriteBuffer:
         Raises:
             SessionKitError: The store did not acknowledge it. The value is kept and tried again.
         """
-        if key in self._pending:
-            await self._batch()
-            write = self._pending.get(key)
-            if write is not None and write.error is not None:
-                raise write.error
+        if key in self._ledger.waiting:
+            await self.send()
+            error = self.failures().get(key)
+            if error is not None:
+                raise error
 
     async def send(self) -> None:
-        """Send everything that is still pending; ``failures`` tells what came of it."""
-        if self._pending:
-            await self._batch()
+        """Send everything that still waits, deletions last; ``failures`` tells what came of it."""
+        if not self._ledger.waiting:
+            return
+        if self._next_batch is None:
+            self._next_batch = self._start(self._send_all())
+        # Shielded: others wait for the same batch.
+        await asyncio.shield(self._next_batch)
+
+    async def commit(self, keys: Iterable[str]) -> None:
+        """Send what waits for these keys in one round trip; ``failures`` tells what came of it.
+
+        What travels for one of them already is waited for first.
+        """
+        left = [key for key in keys if key in self._ledger.waiting]
+        while left:
+            ready = [key for key in left if self._ledger.cell(key).flight is None]
+            if ready:
+                # As long as all is well, deletions need not wait for the puts: they leave together, in order.
+                away = self._take_off(ready)
+                await asyncio.shield(self._start(self._fly(ready, away, at_once=not self.failures())))
+            else:
+                await asyncio.wait(
+                    [flight for cell in self._ledger.concerned(left) if (flight := cell.flight)]
+                )
+            left = [key for key in left if key not in ready and key in self._ledger.waiting]
 
     def when_sent(self, callback: Callable[[], object]) -> None:
         """Have a callback called after every batch, whatever became of it."""
@@ -95,10 +104,15 @@ class WriteBuffer:
 
     def failures(self) -> dict[str, SessionKitError]:
         """Return the error of each value that was sent and not acknowledged."""
-        return {key: write.error for key, write in self._pending.items() if write.error is not None}
+        failures: dict[str, SessionKitError] = {}
+        for key in self._ledger.waiting:
+            newest = self._ledger.cell(key).newest
+            if newest is not None and newest.error is not None:
+                failures[key] = newest.error
+        return failures
 
     async def flush(self, patience: float | None = None) -> None:
-        """Have everything stored that is still pending, trying again where that may help.
+        """Have everything stored that still waits, trying again where that may help.
 
         Args:
             patience: Seconds after which it tries no more; None: it goes on.
@@ -127,71 +141,130 @@ class WriteBuffer:
             await asyncio.wait([task])
         self._closing = False
 
-    def _hold(self, key: str, value: bytes | None, mark: bytes) -> None:
-        older = self._pending.get(key)
-        # What failed is not mended by a newer value that has not travelled yet.
-        self._pending[key] = _Write(value, mark, None if older is None else older.error)
+    def _start(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(sending)
+        # The loop itself keeps no task alive whose waiters were all cancelled.
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
+        return task
 
-    async def _batch(self) -> None:
-        if self._next_batch is None:
-            self._next_batch = asyncio.create_task(self._send_batch())
-            # The loop itself keeps no task alive whose waiters were all cancelled.
-            self._batches.add(self._next_batch)
-            self._next_batch.add_done_callback(self._batches.discard)
-        # Shielded: others wait for the same batch.
-        await asyncio.shield(self._next_batch)
-
-    async def _send_batch(self) -> None:
+    async def _send_all(self) -> None:
         async with self._sending:
             self._next_batch = None
-            await self._send(dict(self._pending))
+            while flights := {
+                cell.flight for cell in self._ledger.concerned(self._ledger.waiting) if cell.flight
+            }:
+                await asyncio.wait(flights)
+            keys = list(self._ledger.waiting)
+            await self._fly(keys, self._take_off(keys), at_once=False)
+
+    def _take_off(self, keys: Sequence[str]) -> asyncio.Future[None]:
+        """Keep everybody else from sending what waits for these keys, until the returned future is done."""
+        flight = asyncio.get_running_loop().create_future()
+        for cell in self._ledger.concerned(keys):
+            cell.flight = flight
+        return flight
+
+    async def _fly(self, keys: Sequence[str], flight: asyncio.Future[None], *, at_once: bool) -> None:
+        """Send what waits for these keys until it has arrived or failed."""
+        try:
+            left: Sequence[str] = keys
+            while left:
+                left = await self._attempt(left, at_once=at_once)
+        finally:
+            for key, cell in zip(keys, self._ledger.concerned(keys), strict=True):
+                cell.flight = None
+                if not cell.waiting:
+                    self._ledger.waiting.discard(key)
+            flight.set_result(None)
         for callback in self._when_sent:
             callback()
+        self._try_again_soon()
+
+    async def _attempt(self, keys: Sequence[str], *, at_once: bool) -> list[str]:
+        """Send the first value that waits for each key, and return the keys that need another attempt."""
+        writes = {key: self._ledger.cell(key).waiting[0] for key in keys}
+        puts = [key for key, write in writes.items() if write.value is not None]
+        deletes = [key for key, write in writes.items() if write.value is None]
+        if puts and deletes and at_once:
+            # Tasks begin in this order, and so do their commands.
+            put, delete = await asyncio.gather(self._put(puts, writes), self._delete(deletes))
+            results = put | delete
+        else:
+            # Puts first, and deletes only if some succeeded: a process killed in between leaves a
+            # conversation that has ended but is still there, not one that is gone with what it gave.
+            results = await self._put(puts, writes) if puts else {}
+            errors = [error for error in results.values() if _may_pass(error)]
+            if deletes and puts and len(errors) == len(puts):
+                results |= dict.fromkeys(deletes, errors[0])
+            elif deletes:
+                results |= await self._delete(deletes)
+        return await self._settle(writes, results)
+
+    async def _settle(self, writes: dict[str, Write], results: dict[str, object]) -> list[str]:
+        again: list[str] = []
+        conflicts: list[str] = []
+        for key, write in writes.items():
+            cell, result = self._ledger.cell(key), results[key]
+            match result:
+                case VersionConflict():
+                    conflicts.append(key)
+                case CorruptRecord():
+                    self._ledger.keep_unreadable(key, result)
+                    self._ledger.drop_waiting(key)
+                    self._ledger.refused[key] = result
+                case SessionKitError():
+                    in_doubt = isinstance(result, StoreError) and result.applied is Applied.MAYBE
+                    cell.failed(write, result, in_doubt=in_doubt)
+                case _:
+                    cell.arrived(write)
+                    if cell.waiting:
+                        again.append(key)
+        if conflicts:
+            try:
+                await self._ledger.resolve(conflicts)
+            except SessionKitError as error:
+                for key in conflicts:
+                    self._ledger.cell(key).failed(writes[key], error, in_doubt=False)
+            else:
+                again += [key for key in conflicts if self._ledger.cell(key).waiting]
+        return again
+
+    async def _put(self, keys: Sequence[str], writes: dict[str, Write]) -> dict[str, object]:
+        puts: list[Put] = []
+        for key in keys:
+            write, version = writes[key], self._ledger.cell(key).version
+            assert write.value is not None
+            # What was never read is merged with what is there, and never overwritten blindly.
+            if_version = ABSENT if version is None else version
+            puts.append(Put(key, write.value, self._expiry(key), if_version, write.write_id))
+        results: Sequence[object]
+        try:
+            results = await self._store().put_many(puts)
+        except BatchFailed as failed:
+            results = failed.results
+        except SessionKitError as error:
+            results = [error] * len(puts)
+        return dict(zip(keys, results, strict=True))
+
+    async def _delete(self, keys: Sequence[str]) -> dict[str, object]:
+        if len(keys) == 1:
+            return {keys[0]: await self._delete_one(keys[0])}
+        return dict(zip(keys, await asyncio.gather(*map(self._delete_one, keys)), strict=True))
+
+    async def _delete_one(self, key: str) -> object:
+        version = self._ledger.cell(key).version
+        try:
+            # One that was never read, or cannot be, is dropped whatever it is.
+            return await self._store().delete(key, if_version=None if version is ABSENT else version)
+        except SessionKitError as error:
+            return error
+
+    def _try_again_soon(self) -> None:
         for key, error in self.failures().items():
             if self._retry is None and not self._closing and _may_pass(error):
                 logger.error("%s is not saved, trying again: %s", key, error, extra={"key": key})
                 self._retry = asyncio.create_task(self._try_again())
-
-    async def _send(self, writes: Mapping[str, _Write]) -> None:
-        # Puts first, and deletes only if some succeeded: a process killed in between leaves a conversation
-        # that has ended but is still there, not one that is gone with what it gave.
-        puts = [Put(key, write.value) for key, write in writes.items() if write.value is not None]
-        results: Sequence[object] = []
-        if puts:
-            try:
-                results = await self._store().put_many(puts)
-            except BatchFailed as failed:
-                results = failed.results
-            except SessionKitError as error:
-                results = [error] * len(puts)
-            self._settle(writes, [put.key for put in puts], results)
-        deletes = [key for key, write in writes.items() if write.value is None]
-        if deletes:
-            failures = [result for result in results if isinstance(result, SessionKitError)]
-            stuck = puts and len(failures) == len(puts) and _may_pass(failures[0])
-            outcome = failures[0] if stuck else None
-            if outcome is None:
-                try:
-                    await self._store().delete_many(deletes)
-                except SessionKitError as error:
-                    outcome = error
-            self._settle(writes, deletes, [outcome] * len(deletes))
-
-    def _settle(self, writes: Mapping[str, _Write], keys: Sequence[str], results: Sequence[object]) -> None:
-        for key, result in zip(keys, results, strict=True):
-            write = writes[key]
-            if isinstance(result, SessionKitError):
-                write.error = result
-                # A newer value that came while this one travelled is not stored either.
-                self._pending[key].error = result
-                continue
-            if write.value is None:
-                self._stored.pop(key, None)
-            else:
-                self._stored[key] = write.mark
-            # A newer value may have come while this one travelled; it stays pending.
-            if self._pending.get(key) is write:
-                del self._pending[key]
 
     async def _try_again(self) -> None:
         try:
@@ -204,21 +277,5 @@ class WriteBuffer:
             self._retry = None
 
 
-class _Write:
-    """A value on its way; compared by identity, as a newer one may be equal."""
-
-    __slots__ = ("error", "mark", "value")
-
-    def __init__(self, value: bytes | None, mark: bytes, error: SessionKitError | None) -> None:
-        self.value = value
-        self.mark = mark
-        self.error = error
-
-
-def mark_of(plain: bytes) -> bytes:
-    """Return what tells a value from every other: a hash of its plain record."""
-    return hashlib.blake2b(plain, digest_size=16).digest()
-
-
-def _may_pass(error: BaseException) -> bool:
+def _may_pass(error: object) -> bool:
     return isinstance(error, StoreError) and error.temporary

@@ -5,7 +5,7 @@
 ``conflicts`` says what wins where others wrote, too.
 """
 
-from sessionkit.resilience.conflicts import KeyedMerge, Merge, Policy, merge_dicts, merge_three
+from sessionkit.resilience.conflicts import KeyedMerge, Merge, Merged, Policy, merge_dicts, merge_three
 from sessionkit.resilience.copies import LastKnown
 from sessionkit.resilience.entries import Entry, Kind
 from sessionkit.resilience.file import StoreFile
@@ -27,6 +27,7 @@ __all__ = [
     "Kind",
     "LastKnown",
     "Merge",
+    "Merged",
     "Policy",
     "Quarantined",
     "ResilientStore",

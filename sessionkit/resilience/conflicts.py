@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from sessionkit.errors import ConfigurationError
 from sessionkit.resilience.states import check_function
@@ -83,10 +83,12 @@ class merge_dicts:  # noqa: N801 - used as a function
 
     Args:
         codec: What turns the stored bytes into dicts and back.
+        add_ints: As for ``merge_three``.
     """
 
-    def __init__(self, codec: Coder) -> None:
+    def __init__(self, codec: Coder, *, add_ints: bool = False) -> None:
         self._codec = codec
+        self._add_ints = add_ints
 
     def for_key(self, key: str) -> Merge:
         """See ``KeyedMerge.for_key``."""
@@ -103,7 +105,7 @@ class merge_dicts:  # noqa: N801 - used as a function
                 if not isinstance(side, dict) or (plain is not None and self._codec.pack(side) != plain):
                     return theirs
                 sides.append(side)
-            merged, _ = merge_three(*sides)
+            merged, _ = merge_three(*sides, add_ints=self._add_ints)
             if same(merged, sides[2]):
                 return theirs  # encrypted anew, they would be other bytes, and be written
             return self._codec.wrap(self._codec.pack(merged), key=key)
@@ -111,22 +113,45 @@ class merge_dicts:  # noqa: N801 - used as a function
         return merge
 
 
-def merge_three(
-    base: Mapping[Any, Any], mine: Mapping[Any, Any], theirs: Mapping[Any, Any]
-) -> tuple[dict[Any, Any], bool]:
-    """Return what two changes of a mapping come to, key by key, and whether they agree.
+class Merged(NamedTuple):
+    """What a three-way merge of mappings gives.
 
-    Where both changed a key differently, they do not, and it is taken from ``theirs``.
+    Attributes:
+        value: What is to stand.
+        clashes: The names that both sides changed differently, and for which theirs stands.
     """
-    merged = {}
-    agree = True
+
+    value: dict[Any, Any]
+    clashes: list[Any]
+
+
+def merge_three(
+    base: Mapping[Any, Any], mine: Mapping[Any, Any], theirs: Mapping[Any, Any], *, add_ints: bool = False
+) -> Merged:
+    """Return what two changes of a mapping come to, key by key, and where they do not agree.
+
+    Args:
+        base: What both sides began with.
+        mine: What one side made of it.
+        theirs: What the other side made of it.
+        add_ints: Whether of an int that both sides changed the differences add up, so that a counter which
+            was incremented on both sides is exact; what was not there before counts as 0.
+    """
+    merged, clashes = {}, []
     for name in {**theirs, **mine}:
         was, is_mine, is_theirs = (side.get(name, _ABSENT) for side in (base, mine, theirs))
-        value = is_mine if same(is_theirs, was) else is_theirs
-        agree = agree and (same(value, is_mine) or same(is_mine, was))
+        value = is_theirs
+        if same(is_theirs, was):
+            value = is_mine
+        elif not same(is_mine, was):
+            start = 0 if was is _ABSENT else was
+            if add_ints and type(start) is type(is_mine) is type(is_theirs) is int:
+                value = is_mine + is_theirs - start
+            elif not same(is_mine, is_theirs):
+                clashes.append(name)
         if value is not _ABSENT:
             merged[name] = value
-    return merged, agree
+    return Merged(merged, clashes)
 
 
 def same(one: Any, other: Any) -> bool:

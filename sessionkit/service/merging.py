@@ -58,8 +58,8 @@ def _merge(base: SessionRecord | None, mine: SessionRecord, theirs: SessionRecor
     """Return the session that both sides come to, or None if they do not agree."""
     if base is None or not base.created == mine.created == theirs.created:
         return None  # two sessions, of which one has taken the other's place
-    data, agree = merge_three(base.data, mine.data, theirs.data)
-    state, agree_on_state = merge_three(*({"state": side.state} for side in (base, mine, theirs)))
-    if not agree or not agree_on_state:
+    data, clashes = merge_three(base.data, mine.data, theirs.data)
+    state, clashes_of_state = merge_three(*({"state": side.state} for side in (base, mine, theirs)))
+    if clashes or clashes_of_state:
         return None
     return SessionRecord(data, state["state"], mine.created, max(mine.renewed, theirs.renewed), theirs.ends)

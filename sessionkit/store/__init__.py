@@ -25,7 +25,7 @@ from sessionkit.store.checks import (
 from sessionkit.store.contract import FileStore, PlacedStore, RecodingStore, SessionStore
 from sessionkit.store.leases import LocalLeases
 from sessionkit.store.locks import Lease, LeaseKeeper, Locks, look_again_soon
-from sessionkit.store.reading import read_all
+from sessionkit.store.reading import read_all, read_many
 from sessionkit.store.records import (
     ABSENT,
     MAX_VALUE_BYTES,
@@ -87,5 +87,6 @@ __all__ = [
     "new_version",
     "put_in_pages",
     "read_all",
+    "read_many",
     "receipts_of",
 ]

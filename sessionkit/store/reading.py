@@ -1,4 +1,4 @@
-"""All records under a prefix, in pages."""
+"""Many records at once, whatever some of them hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sessionkit.errors import CorruptRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from sessionkit.store.contract import SessionStore
     from sessionkit.store.records import Record
@@ -36,16 +36,26 @@ async def read_all(
         seen.add(key)
         page.append(key)
         if len(page) == _PAGE:
-            for item in (await _read_page(store, page, damaged)).items():
+            for item in (await read_many(store, page, damaged)).items():
                 yield item
             page = []
-    for item in (await _read_page(store, page, damaged)).items():
+    for item in (await read_many(store, page, damaged)).items():
         yield item
 
 
-async def _read_page(
-    store: SessionStore, keys: list[str], damaged: Callable[[str, CorruptRecord], object]
+async def read_many(
+    store: SessionStore, keys: Sequence[str], damaged: Callable[[str, CorruptRecord], object]
 ) -> dict[str, Record]:
+    """Return the records that are there, in one round trip if all of them are records.
+
+    Args:
+        store: The store.
+        keys: Their keys.
+        damaged: Told of each key that holds something else than a record; the others are returned.
+
+    Raises:
+        StoreError: The store could not be asked.
+    """
     try:
         return await store.get_many(keys)
     except CorruptRecord:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from sessionkit.ptb import SessionPersistence
-    from sessionkit.store import Put
+    from sessionkit.store import Put, Version
 
 AnyApplication: TypeAlias = "Application[Any, Any, Any, Any, Any, Any]"
 
@@ -53,9 +53,9 @@ class UnsteadyStore(MemoryStore):
         self.saved.set()
         return receipts
 
-    async def delete_many(self, keys: Iterable[str]) -> int:
+    async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         self._check_up()
-        return await super().delete_many(keys)
+        return await super().delete(key, if_version=if_version)
 
     async def ping(self) -> float:
         self._check_up()

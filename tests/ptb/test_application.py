@@ -536,9 +536,9 @@ def test_on_commit_outside_of_a_handler_is_refused() -> None:
 
 
 async def test_another_persistence_is_refused(api: BotApiServer) -> None:
-    application = ApplicationBuilder().application_class(SessionApplication).token(api.token).build()
+    builder = ApplicationBuilder().application_class(SessionApplication).token(api.token)
     with pytest.raises(ConfigurationError, match="SessionPersistence"):
-        await application.initialize()
+        builder.build()
 
 
 async def test_a_store_that_is_down_is_noticed_before_telegram_is_asked(

@@ -247,7 +247,7 @@ async def test_a_newer_value_does_not_hide_the_failure_of_the_one_that_travels(
 ) -> None:
     first = asyncio.create_task(persistence.update_user_data(7, {"n": 1}))
     store.down = True
-    store.meanwhile = lambda: persistence._writes.hold("telegram_bot:user_data:7", b"newer", b"mark")
+    store.meanwhile = lambda: persistence.records.ledger.hold("telegram_bot:user_data:7", {"n": 2})
     with pytest.raises(StoreUnavailable):
         await first
 
@@ -259,12 +259,12 @@ async def test_a_newer_value_that_waits_does_not_hide_that_the_last_one_failed(
     store.down = True
     with pytest.raises(StoreUnavailable):
         await persistence.update_user_data(7, {"n": 1})
-    persistence._writes.hold(key, b"newer", b"mark")
+    persistence.records.ledger.hold(key, {"n": 2})
     with pytest.raises(StoreUnavailable):
-        persistence.check([key], user_id=None, chat_id=None)
+        persistence.records.check([key], user_id=None, chat_id=None)
     store.down = False
-    await persistence.commit([key])
-    persistence.check([key], user_id=7, chat_id=None)
+    await persistence.commit()
+    persistence.records.check([key], user_id=7, chat_id=None)
 
 
 async def test_what_ends_stays_while_what_it_gives_cannot_be_stored(
@@ -355,7 +355,7 @@ async def test_a_key_that_holds_no_record_stops_no_other(
 
 async def test_a_value_the_store_is_too_small_for_stops_no_other(again: SessionPersistence) -> None:
     codec = MsgpackCodec(limits=Limits(stored_bytes=10**8), compression="off")
-    persistence = SessionPersistence(again._opened(), codec=codec)
+    persistence = SessionPersistence(again.records.store(), codec=codec)
     refused, kept = await asyncio.gather(
         persistence.update_user_data(7, {"large": bytes(MAX_VALUE_BYTES)}),
         persistence.update_user_data(8, {"n": 2}),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sessionkit.codec import EncryptionKey, Keyring, MsgpackCodec
 from sessionkit.errors import CodecError, ConfigurationError, DecryptionError
-from sessionkit.resilience import merge_dicts
+from sessionkit.resilience import merge_dicts, merge_three
 from sessionkit.resilience.conflicts import check_policy
 from sessionkit.testing.equality import exactly_equal
 
@@ -148,3 +148,33 @@ def test_dicts_of_different_schemas_are_not_mixed() -> None:
     assert merge_dicts(now).for_key("k")(old, theirs, old) == old
     with pytest.raises(CodecError, match="schema 2"):
         merge_dicts(MsgpackCodec()).for_key("k")(None, old, theirs)
+
+
+counts = st.dictionaries(st.sampled_from("abc"), st.integers(-3, 3))
+
+
+@given(counts, counts, counts)
+def test_counters_add_up(base: dict[str, int], mine: dict[str, int], theirs: dict[str, int]) -> None:
+    result = merge_three(base, base | mine, base | theirs, add_ints=True)
+    assert result.clashes == []
+    for name in base.keys() | mine.keys() | theirs.keys():
+        start = base.get(name, 0)
+        assert result.value[name] == mine.get(name, start) + theirs.get(name, start) - start
+
+
+@given(dicts, dicts, dicts)
+def test_what_clashes_is_told_and_theirs_stands(
+    base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    result = merge_three(base, mine, theirs)
+    both = changed(base, mine) & changed(base, theirs)
+    differ = {n for n in both if not exactly_equal(mine.get(n, ABSENT), theirs.get(n, ABSENT))}
+    assert set(result.clashes) == differ
+    for name in differ:
+        assert exactly_equal(result.value.get(name, ABSENT), theirs.get(name, ABSENT))
+
+
+def test_only_ints_add_up() -> None:
+    base, mine, theirs = {"a": 1, "b": True, "c": 1.0}, {"a": 2, "b": 2, "c": 2.0}, {"b": 3, "c": 3.0}
+    result = merge_three(base, mine, theirs, add_ints=True)
+    assert result == ({"b": 3, "c": 3.0}, ["b", "c", "a"])

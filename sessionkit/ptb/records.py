@@ -1,0 +1,144 @@
+"""The store behind a persistence, and what is known of the records in it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sessionkit.errors import ConfigurationError, CorruptRecord, SessionKitError
+from sessionkit.ptb.data_keys import DataKeys
+from sessionkit.ptb.ledger import Ledger
+from sessionkit.ptb.values import Values
+from sessionkit.ptb.writes import Writer
+from sessionkit.quarantine import Quarantine
+from sessionkit.registry import open_store
+from sessionkit.resilience import merge_dicts
+from sessionkit.resilience.states import Subscribers
+from sessionkit.settings import Settings
+from sessionkit.store import SessionStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sessionkit.codec import Codec
+    from sessionkit.errors import CodecError
+    from sessionkit.quarantine import OnCorrupt
+    from sessionkit.store import Record
+
+logger = logging.getLogger("sessionkit.ptb")
+
+PATIENCE = 10.0
+
+
+class Records:
+    """PTB's records in a store.
+
+    Args:
+        store: As for ``SessionPersistence``.
+        key_prefix: As for ``SessionPersistence``.
+        codec: As for ``SessionPersistence``.
+        on_corrupt: As for ``SessionPersistence``.
+        callback_ttl: Seconds for which the data behind a keyboard are kept after its last use.
+        options: Passed to ``open_store`` where no store is passed in.
+
+    Attributes:
+        keys: Which record holds what.
+        values: Turns values into bytes and back.
+        ledger: What is known of the records.
+        writer: Writes what waits in the ledger.
+        subscribers: Who is told of conflicts.
+
+    Raises:
+        ConfigurationError: The URL or an option is wrong.
+        InvalidKey: The prefix cannot be part of a key.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore | str | None,
+        key_prefix: str | None,
+        codec: Codec | None,
+        on_corrupt: OnCorrupt,
+        callback_ttl: float | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        if isinstance(store, SessionStore) and options:
+            raise ConfigurationError(
+                f"SessionPersistence does not know {', '.join(sorted(options))};"
+                " the options of a store go where it is opened"
+            )
+        if on_corrupt not in ("raise", "quarantine"):
+            raise ConfigurationError(f"on_corrupt is 'raise' or 'quarantine', not {on_corrupt!r}")
+        self._codec = Settings.load().codec() if codec is None else codec
+        self._prefix = Settings.load().prefix if key_prefix is None else key_prefix
+        self._quarantines = on_corrupt == "quarantine"
+        self.keys = DataKeys(self._prefix)
+        self.subscribers = Subscribers()
+        self._given = store
+        # What is journaled in an outage is merged as everything else is.
+        self._options = {"on_conflict": merge_dicts(self._codec, add_ints=True), **options}
+        self._store: SessionStore | None = self._open()
+        self.values = Values(self._codec, self.keys, lambda: self.store().capabilities.max_value_bytes)
+        self.ledger = Ledger(self.store, self.values, self.subscribers.tell, self._move_aside)
+
+        def expiry(key: str) -> float | None:
+            return callback_ttl if key.startswith(self.keys.keyboards.start) else None
+
+        self.writer = Writer(self.store, self.ledger, expiry)
+
+    def store(self) -> SessionStore:
+        """Return the store, which is opened again where it was closed."""
+        if self._store is None:
+            self._store = self._open()
+        return self._store
+
+    def check(self, keys: Iterable[str], *, user_id: int | None, chat_id: int | None) -> None:
+        """Make sure of what concerns one update.
+
+        Args:
+            keys: What was held for it.
+            user_id: The user of the update, or None if it had none.
+            chat_id: The chat of the update, or None if it had none.
+
+        Raises:
+            SessionKitError: Data under one of the keys, of this user or chat, of one of their conversations,
+                or of the bot are not stored.
+        """
+        failures = self.failures()
+        if failures:
+            own = set(keys)
+            for key, error in failures.items():
+                if key in own or self.keys.concerns(key, user_id, chat_id):
+                    raise error
+
+    def failures(self) -> dict[str, SessionKitError]:
+        """Return why each key's newest value is not stored, where an attempt has failed."""
+        return {**self.writer.failures(), **self.ledger.refused}
+
+    async def flush(self) -> None:
+        """Have everything stored, trying for ten seconds; close the store if it was opened here.
+
+        Raises:
+            SessionKitError: The store did not acknowledge everything: what is left is lost with the process.
+        """
+        try:
+            await self.writer.flush(patience=PATIENCE)
+        finally:
+            await self.writer.aclose()
+            store, self._store = self._store, None
+            if store is not None and store is not self._given:
+                await store.aclose()
+
+    async def _move_aside(self, key: str, record: Record, error: CodecError) -> bool:
+        if not self._quarantines or not isinstance(error, CorruptRecord) or record.stale:
+            return False
+        try:
+            return await Quarantine(self.store(), self._codec, self._prefix).take(key, record, error)
+        except SessionKitError as failure:
+            logger.error("damaged record %s was not moved: %s", key, failure, extra={"key": key})
+            return False
+
+    def _open(self) -> SessionStore:
+        if isinstance(self._given, SessionStore):
+            return self._given
+        return open_store(self._given, **self._options)

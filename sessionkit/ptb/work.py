@@ -1,0 +1,179 @@
+"""Units of work: an update, a job or an edit, with the records it needs and what it promised."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from telegram import Update
+from telegram.ext import ConversationHandler
+
+from sessionkit.ptb.slots import BotSlot, ChatSlot, ConversationSlot, UserSlot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from telegram.ext import BaseHandler
+
+    from sessionkit.ptb.cells import Slot
+    from sessionkit.ptb.persistence import SessionPersistence
+    from sessionkit.ptb.private import AnyApplication, ConversationKey
+    from sessionkit.ptb.timeouts import Timeouts
+
+
+class Work:
+    """What one update, job or edit needs.
+
+    Attributes:
+        users: The ids of its users.
+        chats: The ids of its chats.
+        turns: The names under which it is processed: one after the other with all that share one.
+        slots: Its records, by key.
+        moves: The old and the new ids of chats that a handler has moved.
+        open: Whether it is still being processed.
+    """
+
+    def __init__(self, users: Iterable[int | None], chats: Iterable[int | None]) -> None:
+        self.users = {number for number in users if number is not None}
+        self.chats = {number for number in chats if number is not None}
+        self.turns: set[str] = set()
+        self.slots: dict[str, Slot] = {}
+        self.moves: list[tuple[int, int]] = []
+        self.open = True
+
+    def again(self) -> Work:
+        """Return the same work, to be done once more."""
+        again = Work(self.users, self.chats)
+        again.turns = set(self.turns)
+        again.slots = dict(self.slots)
+        return again
+
+    def add(self, *slots: Slot) -> None:
+        """Add records to it."""
+        self.slots.update((slot.key, slot) for slot in slots)
+
+
+class WorkPlan:
+    """Says what an update, a job or an edit needs.
+
+    Args:
+        application: Whose handlers decide.
+        persistence: Which kinds of data are kept.
+        timeouts: The deadlines of conversations.
+    """
+
+    def __init__(
+        self, application: AnyApplication, persistence: SessionPersistence, timeouts: Timeouts
+    ) -> None:
+        self._application = application
+        self._persistence = persistence
+        self._timeouts = timeouts
+        self._keys = persistence.records.keys
+        self._conversations: list[ConversationHandler[Any]] | None = None
+        self.bot = BotSlot(self._keys.bot, application)
+
+    def changed(self) -> None:
+        """Take note that handlers were added or removed."""
+        self._conversations = None
+
+    @property
+    def conversations(self) -> list[ConversationHandler[Any]]:
+        """The persistent conversations, nested ones included."""
+        if self._conversations is None:
+            handlers = [handler for group in self._application.handlers.values() for handler in group]
+            self._conversations = list(_persistent(handlers))
+        return self._conversations
+
+    def update(self, update: object) -> Work:
+        """Return what an update needs."""
+        if not isinstance(update, Update):
+            return self.ids()
+        user, chat, message = update.effective_user, update.effective_chat, update.effective_message
+        moved = (message.migrate_to_chat_id, message.migrate_from_chat_id) if message else ()
+        work = self.ids(None if user is None else user.id, None if chat is None else chat.id, *moved)
+        for handler in self.conversations:
+            key = conversation_key(handler, update)
+            if key is not None and handler.name is not None:
+                work.add(self.conversation(handler.name, key))
+                if handler.conversation_timeout:
+                    work.add(self._timeouts.slot(handler.name, key))
+                if not (handler.per_user or handler.per_chat):
+                    work.turns.add(self._keys.turns.key("message", *key))
+        return work
+
+    def ids(self, user_id: int | None = None, *chat_ids: int | None) -> Work:
+        """Return what a job or an edit for these ids needs."""
+        work = Work([user_id], chat_ids)
+        # Of a private chat both ids are the same, and so is the turn.
+        work.turns = {self._keys.turns.key(number) for number in work.users | work.chats}
+        self.add_data(work, work.users, work.chats)
+        if self._persistence.store_data.bot_data:
+            work.add(self.bot)
+        return work
+
+    def add_data(self, work: Work, users: Iterable[int], chats: Iterable[int]) -> None:
+        """Add the data of more users and chats."""
+        if self._persistence.store_data.user_data:
+            work.add(*(UserSlot(self._keys.users.key(each), self._application, each) for each in users))
+        if self._persistence.store_data.chat_data:
+            work.add(*(ChatSlot(self._keys.chats.key(each), self._application, each) for each in chats))
+
+    def conversation(self, name: str, key: ConversationKey) -> ConversationSlot:
+        """Return where the state of a conversation lives."""
+        return ConversationSlot(self._keys.conversation(name, key), self._application, name, key)
+
+
+def conversation_key(handler: ConversationHandler[Any], update: Update) -> ConversationKey | None:
+    """Return the key that PTB gives this update's conversation, or None where the handler cannot take it."""
+    chat, user, query = update.effective_chat, update.effective_user, update.callback_query
+    if update.channel_post or update.edited_channel_post:
+        return None
+    if (handler.per_chat and chat is None) or (handler.per_user and user is None):
+        return None
+    if query is not None and handler.per_chat and query.message is None:
+        return None
+    key: list[int | str] = []
+    if handler.per_chat and chat is not None:
+        key.append(chat.id)
+    if handler.per_user and user is not None:
+        key.append(user.id)
+    if handler.per_message:
+        if query is None:
+            return None
+        if query.inline_message_id:
+            key.append(query.inline_message_id)
+        elif query.message is not None:
+            key.append(query.message.message_id)
+    return tuple(key)
+
+
+_current: ContextVar[Work | None] = ContextVar("sessionkit_work", default=None)
+
+
+def current_work() -> Work | None:
+    """Return the work that the running task belongs to, which may be over, or None."""
+    return _current.get()
+
+
+@contextmanager
+def working(work: Work) -> Iterator[None]:
+    """Mark this work as being processed while the body runs."""
+    token = _current.set(work)
+    try:
+        yield
+    finally:
+        work.open = False
+        _current.reset(token)
+
+
+def _persistent(
+    handlers: Iterable[BaseHandler[Any, Any, Any]],
+) -> Iterator[ConversationHandler[Any]]:
+    for handler in handlers:
+        if isinstance(handler, ConversationHandler) and handler.persistent:
+            yield handler
+            inner: list[BaseHandler[Any, Any, Any]] = [*handler.entry_points, *handler.fallbacks]
+            for state in handler.states.values():
+                inner += state
+            yield from _persistent(list(dict.fromkeys(inner)))
