@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from contextlib import asynccontextmanager, suppress
@@ -430,7 +431,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             handler = next((each for each in self._plan.conversations if each.name == name), None)
             if entry is None or handler is None:
                 return
-            update = Update.de_json(entry["update"], self.bot)
+            update = Update.de_json(json.loads(entry["update"]), self.bot)
             work = self._plan.update(update)
             async with self._held(work, None):
                 entry = self._timeouts.read(slot)

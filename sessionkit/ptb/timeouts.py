@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -50,7 +51,9 @@ class Timeouts:
     def set(self, name: str, key: ConversationKey, seconds: float, update: Update) -> None:
         """Have a conversation end this many seconds from now; its last update goes to the handlers then."""
         deadline = time.time() + seconds
-        self._entries[self.slot(name, key).key] = {"deadline": deadline, "update": update.to_dict()}
+        # The objects behind buttons are no JSON, and are not needed to know whose conversation has ended.
+        text = json.dumps(update.to_dict(), default=lambda _: None)
+        self._entries[self.slot(name, key).key] = {"deadline": deadline, "update": text}
         self.watch(name, key, deadline, mine=True)
 
     def watch(self, name: str, key: ConversationKey, deadline: float, *, mine: bool = False) -> None:
@@ -98,8 +101,8 @@ class Timeouts:
         entry = self._entries.pop(slot.key, None)
         self.stop_watching(slot.key)
         if entry is not None:
-            update = _in_chat(entry["update"], chat_id, new_chat_id)
-            self.write(to, {"deadline": entry["deadline"], "update": update})
+            update = _in_chat(json.loads(entry["update"]), chat_id, new_chat_id)
+            self.write(to, {"deadline": entry["deadline"], "update": json.dumps(update)})
 
     def _ring(self, record: str, name: str, key: ConversationKey) -> None:
         del self._alarms[record]
