@@ -205,9 +205,9 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                 tried again then.
         """
         work = self._plan.ids(user_id, chat_id)
-        outer = current_work()
+        outer = current_work(self)
         if outer is not None and outer.open:
-            work.turns -= outer.turns  # they are ours already
+            work.turns -= outer.held  # they are ours already
         async with self._held(work, wait):
             yield
             keys = self._hold(work)
@@ -275,7 +275,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         if ids is not None and not self.chat_data.get(ids[0]):
             return
         super().migrate_chat_data(message, old_chat_id, new_chat_id)
-        work = current_work()
+        work = current_work(self)
         if ids is not None and work is not None and work.open:
             self._add_to_work((), [ids[1]])
             work.moves.append(ids)
@@ -284,7 +284,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         self, coroutine: Any, update: object | None = None, *, name: str | None = None
     ) -> asyncio.Task[Any]:
         """Create a task as PTB does; what it changes after its update's commit is committed when it ends."""
-        work = current_work()
+        work = current_work(self)
         if work is None:
             # It is PTB's own, for an update of its own: that one's commit needs no mark afterwards.
             return super().create_task(coroutine, name=name)
@@ -352,9 +352,12 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             if isinstance(slot, TimeoutSlot):
                 self._timeouts.drop_ended(slot)
             value = slot.read()
+            if key in work.gone and not value:
+                slot.write(value := None)
             if value is None and self._ledger.cell(key).version is None and key not in self._dropped:
                 continue  # nobody has looked what is there
             keys.append(key)
+            self._ledger.cell(key).slot = slot
             with suppress(CodecError):  # `check` tells
                 self._ledger.hold(key, value)
         self._dropped.difference_update(work.slots)
@@ -388,7 +391,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         return work
 
     def _add_to_work(self, users: Iterable[int], chats: Iterable[int]) -> None:
-        work = current_work()
+        work = current_work(self)
         if work is not None and work.open:
             work.users.update(users)
             work.chats.update(chats)

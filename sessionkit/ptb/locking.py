@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from sessionkit.errors import LockNotAcquired, SessionKitError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
 
     from sessionkit.store import SessionStore
 
@@ -65,21 +65,8 @@ class StoreLocks:
                 for name in order:
                     holds.append(_Hold(self, name, wait))
                     await _had(holds[-1:])
-            body = asyncio.current_task()
-            assert body is not None
-            before = body.cancelling()
-            for hold in holds:
-                hold.guard(body)
-            try:
+            with _guarded(holds):
                 yield
-            except asyncio.CancelledError:
-                lost = [hold.lost for hold in holds if hold.lost is not None]
-                if lost and body.uncancel() <= before:
-                    raise lost[0] from None
-                raise
-            finally:
-                for hold in holds:
-                    hold.guard(None)
         finally:
             for hold in holds:
                 hold.release()
@@ -104,8 +91,8 @@ class _Hold:
         loop = asyncio.get_running_loop()
         self.had: asyncio.Future[None] = loop.create_future()
         self.lost: SessionKitError | None = None
+        self.when_lost: Callable[[], object] = lambda: None
         self._over = asyncio.Event()
-        self._body: asyncio.Task[object] | None = None
         self.task = locks.start(self, name, wait)
 
     async def run(self, store: SessionStore, name: str, lease: float, wait: float | None) -> None:
@@ -119,18 +106,11 @@ class _Hold:
                 self.had.set_exception(error)
             elif not self._over.is_set():
                 self.lost = error
-                if self._body is not None:
-                    self._body.cancel()
+                self.when_lost()
             else:
                 logger.warning("lock %s not given back in good order: %s", name, error, extra={"key": name})
         finally:
             self.had.cancel()
-
-    def guard(self, body: asyncio.Task[object] | None) -> None:
-        """Cancel this task should the lock be lost."""
-        self._body = body
-        if body is not None and self.lost is not None:
-            body.cancel()
 
     def release(self) -> None:
         """Give the lock back soon, or do not take it any more."""
@@ -139,6 +119,35 @@ class _Hold:
             self.task.cancel()
         elif not self.had.exception():
             self._over.set()
+
+
+@contextmanager
+def _guarded(holds: list[_Hold]) -> Iterator[None]:
+    """Cancel the body, once, when a lock is lost, and raise why."""
+    body = asyncio.current_task()
+    assert body is not None
+    before, cancels = body.cancelling(), 0
+
+    def end() -> None:
+        nonlocal cancels
+        if not cancels:
+            cancels = 1
+            body.cancel()
+
+    for hold in holds:
+        hold.when_lost = end
+        if hold.lost is not None:
+            end()
+    try:
+        yield
+    except asyncio.CancelledError:
+        lost = [hold.lost for hold in holds if hold.lost is not None]
+        if cancels and body.uncancel() <= before:
+            raise lost[0] from None
+        raise
+    finally:
+        for hold in holds:
+            hold.when_lost = lambda: None
 
 
 async def _had(holds: list[_Hold]) -> None:

@@ -89,6 +89,7 @@ class Migration:
 
     def _move_data(self, work: Work, old: int, new: int) -> None:
         keys = self._records.keys.chats
+        work.gone.add(keys.key(old))
         source, target = work.slots.get(keys.key(old)), work.slots.get(keys.key(new))
         if source is None or target is None:
             return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from telegram.ext import ConversationHandler
+
 from sessionkit.ptb.private import put_chat_data, put_state, put_user_data, read_state
 
 if TYPE_CHECKING:
@@ -136,8 +138,9 @@ class ConversationSlot:
         return read_state(self._application, self.name, self.parts)
 
     def write(self, value: object | None) -> None:
-        """See ``Slot.write``."""
-        put_state(self._application, self.name, self.parts, value)
+        """See ``Slot.write``; what is stored as ended has ended."""
+        state = None if value == ConversationHandler.END else value
+        put_state(self._application, self.name, self.parts, state)
 
 
 def refill(live: object | None, value: object) -> object:

@@ -25,26 +25,39 @@ if TYPE_CHECKING:
 class Work:
     """What one update, job or edit needs.
 
+    Args:
+        owner: The application that does it.
+        users: The ids of its users; None is passed over.
+        chats: The ids of its chats; None is passed over.
+
     Attributes:
+        owner: As given.
         users: The ids of its users.
         chats: The ids of its chats.
         turns: The names under which it is processed: one after the other with all that share one.
         slots: Its records, by key.
         moves: The old and the new ids of chats that a handler has moved.
+        gone: The keys of data that have moved: PTB may make an empty dict in their place.
+        held: Its turns, and those of the work that it is part of.
         open: Whether it is still being processed.
     """
 
-    def __init__(self, users: Iterable[int | None], chats: Iterable[int | None]) -> None:
+    def __init__(
+        self, owner: AnyApplication, users: Iterable[int | None], chats: Iterable[int | None]
+    ) -> None:
+        self.owner = owner
         self.users = {number for number in users if number is not None}
         self.chats = {number for number in chats if number is not None}
         self.turns: set[str] = set()
         self.slots: dict[str, Slot] = {}
         self.moves: list[tuple[int, int]] = []
+        self.gone: set[str] = set()
+        self.held: set[str] = set()
         self.open = True
 
     def again(self) -> Work:
         """Return the same work, to be done once more."""
-        again = Work(self.users, self.chats)
+        again = Work(self.owner, self.users, self.chats)
         again.turns = set(self.turns)
         again.slots = dict(self.slots)
         return again
@@ -104,7 +117,7 @@ class WorkPlan:
 
     def ids(self, user_id: int | None = None, *chat_ids: int | None) -> Work:
         """Return what a job or an edit for these ids needs."""
-        work = Work([user_id], chat_ids)
+        work = Work(self._application, [user_id], chat_ids)
         # Of a private chat both ids are the same, and so is the turn.
         work.turns = {self._keys.turns.key(number) for number in work.users | work.chats}
         self.add_data(work, work.users, work.chats)
@@ -151,14 +164,17 @@ def conversation_key(handler: ConversationHandler[Any], update: Update) -> Conve
 _current: ContextVar[Work | None] = ContextVar("sessionkit_work", default=None)
 
 
-def current_work() -> Work | None:
-    """Return the work that the running task belongs to, which may be over, or None."""
-    return _current.get()
+def current_work(owner: AnyApplication) -> Work | None:
+    """Return the application's work that the running task belongs to, which may be over, or None."""
+    work = _current.get()
+    return work if work is not None and work.owner is owner else None
 
 
 @contextmanager
 def working(work: Work) -> Iterator[None]:
     """Mark this work as being processed while the body runs."""
+    outer = current_work(work.owner)
+    work.held = work.turns | (outer.held if outer is not None and outer.open else set())
     token = _current.set(work)
     try:
         yield

@@ -7,9 +7,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pytest
+from telegram import Update
 from telegram.ext import Application, ApplicationBuilder
 
 from sessionkit.errors import BatchFailed, StoreUnavailable
+from sessionkit.ptb import SessionApplication, SessionPersistence
 from sessionkit.store import Receipt, new_version
 from sessionkit.testing.botapi import BotApiServer
 from sessionkit_memory import MemoryStore
@@ -17,7 +19,6 @@ from sessionkit_memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from sessionkit.ptb import SessionPersistence
     from sessionkit.store import Put, Version
 
 AnyApplication: TypeAlias = "Application[Any, Any, Any, Any, Any, Any]"
@@ -55,7 +56,9 @@ class UnsteadyStore(MemoryStore):
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         self._check_up()
-        return await super().delete(key, if_version=if_version)
+        deleted = await super().delete(key, if_version=if_version)
+        self.saved.set()
+        return deleted
 
     async def ping(self) -> float:
         self._check_up()
@@ -123,3 +126,60 @@ def running(api: BotApiServer) -> Running:
                 await application.stop()
 
     return run
+
+
+class Instances(Protocol):
+    """Runs an instance of a bot that is given its updates by hand, while the body lasts."""
+
+    def __call__(
+        self,
+        set_up: Callable[[AnyApplication], object],
+        *,
+        configure: Callable[[Any], Any] = ...,
+        persistence: SessionPersistence | None = ...,
+        **options: Any,
+    ) -> AbstractAsyncContextManager[AnyApplication]: ...
+
+
+@pytest.fixture
+def instance(api: BotApiServer, store: UnsteadyStore) -> Instances:
+    @asynccontextmanager
+    async def run(
+        set_up: Callable[[AnyApplication], object],
+        *,
+        configure: Callable[[Any], Any] = lambda builder: builder,
+        persistence: SessionPersistence | None = None,
+        **options: Any,
+    ) -> AsyncIterator[AnyApplication]:
+        builder = (
+            ApplicationBuilder()
+            .application_class(SessionApplication, options)
+            .token(api.token)
+            .base_url(api.base_url)
+            .persistence(persistence or SessionPersistence(store, update_interval=1000))
+            .updater(None)
+        )
+        application = configure(builder).build()
+        set_up(application)
+        async with application:
+            await application.start()
+            try:
+                yield application
+            finally:
+                await application.stop()
+
+    return run
+
+
+def message(
+    application: AnyApplication, user_id: int, text: str, chat_id: int | None = None, **fields: Any
+) -> Update:
+    """Return the update of a message, in the user's private chat where no other is given."""
+    chat = {"id": user_id, "type": "private"} if chat_id is None else {"id": chat_id, "type": "supergroup"}
+    sender = {"id": user_id, "is_bot": False, "first_name": "Ann"}
+    command = {"type": "bot_command", "offset": 0, "length": len(text.split(maxsplit=1)[0])}
+    entities = [command] if text.startswith("/") else []
+    content = {"message_id": 1, "date": 1, "chat": chat, "from": sender, "text": text, "entities": entities}
+    update = Update.de_json({"update_id": 1, "message": {**content, **fields}}, application.bot)
+    assert update is not None
+    return update

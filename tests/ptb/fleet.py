@@ -155,7 +155,7 @@ class Crowd:
         answer = json.loads(call.params["text"])
         if "number" not in answer and "wrong" not in answer:
             return
-        if "wrong" in answer or answer["last"] not in (answer["number"] - 1, answer["number"]):
+        if "wrong" in answer or answer["last"] < answer["number"] - 1:
             self.wrong.append(answer)
             return
         answered = self._answers.get((answer["user"], answer["chat"], answer["number"]))

@@ -51,11 +51,15 @@ async def step(update: Update, context: Context) -> str | int | None:
 
 
 async def wrong(update: Update, context: Context) -> None:
-    """Say that a step was taken in a state in which it cannot come."""
+    """Say that a step was taken in a state in which it cannot come, unless it is an old one that came late."""
     assert update.effective_chat is not None
     assert update.message is not None
-    wrong = {"wrong": update.message.text, "chat": update.effective_chat.id}
-    on_commit(context.bot.send_message, update.effective_chat.id, json.dumps(wrong))
+    assert update.message.text is not None
+    assert context.user_data is not None
+    chat_id = update.effective_chat.id
+    if int(update.message.text.split()[1]) > context.user_data.get(f"last in {chat_id}", 0):
+        wrong = {"wrong": update.message.text, "chat": chat_id}
+        on_commit(context.bot.send_message, chat_id, json.dumps(wrong))
 
 
 async def nap(update: Update, context: Context) -> str:

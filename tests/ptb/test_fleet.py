@@ -90,7 +90,7 @@ async def test_instances_that_are_killed_take_no_answer_back(
 ) -> None:
     heavy = request.config.getoption("heavy")
     async with Fleet(api, redis_server.url(), 4 if heavy else 2, tmp_path, LEASE="1") as fleet:
-        crowd = Crowd(api, patience=4)
+        crowd = Crowd(api, patience=10 if heavy else 5)
         killer = asyncio.create_task(
             harass(fleet, crowd, 25 if heavy else 2, 200 if heavy else 60, random.Random(1))
         )
