@@ -67,9 +67,10 @@ class Cell:
         turns: Counts what became known, so that an older reply is not taken for news.
         pins: How many units of work use it now.
         slot: Where its value lives; None where nobody but PTB knows.
+        apart: What PTB holds, and its mark, where others' changes were merged and PTB could not be told.
     """
 
-    __slots__ = ("flight", "mark", "pins", "slot", "stored", "turns", "version", "waiting")
+    __slots__ = ("apart", "flight", "mark", "pins", "slot", "stored", "turns", "version", "waiting")
 
     def __init__(self) -> None:
         self.version: Base = None
@@ -80,6 +81,7 @@ class Cell:
         self.turns = 0
         self.pins = 0
         self.slot: Slot | None = None
+        self.apart: tuple[bytes | None, bytes | None] | None = None
 
     @property
     def newest(self) -> Write | None:
@@ -114,6 +116,10 @@ class Cell:
     def arrived(self, write: Write) -> None:
         """Take note that a write was acknowledged."""
         self.saw(ABSENT if write.value is None else write.write_id, write.value, write.mark)
+        if self.apart is not None:
+            # For PTB it is as if the record had not been read: what it hands over next is based on this.
+            self.version = None
+            self.stored, self.mark = self.apart
         self.waiting.remove(write)
         for newer in self.waiting:
             newer.error = None

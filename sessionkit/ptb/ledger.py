@@ -220,6 +220,7 @@ class Ledger:
         if not self._unchanged(key, cell, live):
             value = self._merge(key, self._base(key, cell), live, value, known=cell.version is not None)
         cell.slot.write(value)
+        cell.apart = None
         _saw(cell, record, theirs)
 
     def _resolve(self, key: str, cell: Cell, record: Record | None, theirs: Opened | None) -> None:
@@ -231,9 +232,13 @@ class Ledger:
         merged = self._merge(key, before, mine, value, known=known)
         if slot is not None:
             slot.write(self._merge(key, before, slot.read(), value, known=known, quiet=True))
+        cell.apart = (write.value, write.mark) if slot is None else None
         _saw(cell, record, theirs)
         self.drop_waiting(key)
         self.hold(key, merged)
+        if cell.apart is not None and not cell.waiting:
+            cell.version = None
+            cell.stored, cell.mark = cell.apart
 
     def _merge(
         self, key: str, before: Any, mine: Any, theirs: Any, *, known: bool, quiet: bool = False

@@ -51,7 +51,7 @@ async def step(update: Update, context: Context) -> str | int | None:
 
 
 async def wrong(update: Update, context: Context) -> None:
-    """Say that a step was taken in a state in which it cannot come, unless it is an old one that came late."""
+    """Say that a step was taken in a state in which it cannot come, unless it is an old one, late."""
     assert update.effective_chat is not None
     assert update.message is not None
     assert update.message.text is not None
