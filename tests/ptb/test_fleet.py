@@ -89,8 +89,10 @@ async def test_instances_that_are_killed_take_no_answer_back(
     record_property: Any,
 ) -> None:
     heavy = request.config.getoption("heavy")
-    async with Fleet(api, redis_server.url(), 4 if heavy else 2, tmp_path, LEASE="1") as fleet:
-        crowd = Crowd(api, patience=10 if heavy else 5)
+    # A process that is killed keeps its turns for as long as the lease.
+    lease = "5" if heavy else "1"
+    async with Fleet(api, redis_server.url(), 4 if heavy else 2, tmp_path, LEASE=lease) as fleet:
+        crowd = Crowd(api, patience=20 if heavy else 5)
         killer = asyncio.create_task(
             harass(fleet, crowd, 25 if heavy else 2, 200 if heavy else 60, random.Random(1))
         )

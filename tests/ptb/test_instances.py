@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from telegram import Update
+from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
 from telegram.ext import (
     BaseHandler,
+    CallbackQueryHandler,
     CommandHandler,
     ContextTypes,
     ConversationHandler,
+    InvalidCallbackData,
     JobQueue,
     MessageHandler,
     TypeHandler,
@@ -29,6 +32,7 @@ from tests.ptb.conftest import message
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from sessionkit.testing.botapi import BotApiServer
     from tests.ptb.conftest import AnyApplication, Instances, UnsteadyStore
 
 Context = ContextTypes.DEFAULT_TYPE
@@ -529,3 +533,54 @@ async def test_a_group_that_becomes_a_supergroup_takes_everything_along(
         assert await persistence.get_conversations("greeting") == {}
     assert (await stored(store))[1] == {new: {"n": 2}}
     assert [key async for key in store.scan("") if "-5" in key] == []
+
+
+async def test_a_button_is_known_to_an_instance_that_did_not_send_it(
+    store: UnsteadyStore, instance: Instances, api: BotApiServer
+) -> None:
+    pressed: list[object] = []
+
+    async def offer(update: Update, context: Context) -> None:
+        assert update.message is not None
+        button = InlineKeyboardButton("take", callback_data=("item", {"n": 5}))
+        on_commit(update.message.reply_text, "offer", reply_markup=InlineKeyboardMarkup([[button]]))
+
+    async def take(update: Update, context: Context) -> None:
+        assert update.callback_query is not None
+        pressed.append(update.callback_query.data)
+        if len(pressed) == 2:
+            context.drop_callback_data(update.callback_query)
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(CommandHandler("offer", offer))
+        application.add_handler(CallbackQueryHandler(take))
+
+    def arbitrary(builder: Any) -> Any:
+        return builder.arbitrary_callback_data(True)
+
+    def press(application: AnyApplication, data: str) -> Update:
+        """Return the update as PTB makes it of what Telegram sends."""
+        sender = {"id": 1, "is_bot": False, "first_name": "Ann"}
+        chat = {"id": 1, "type": "private"}
+        keyboard = {"inline_keyboard": [[{"text": "take", "callback_data": data}]]}
+        me = {"id": application.bot.id, "is_bot": True, "first_name": "bot"}
+        sent = {"message_id": 2, "date": 1, "chat": chat, "from": me, "reply_markup": keyboard}
+        query = {"id": "7", "from": sender, "chat_instance": "x", "data": data, "message": sent}
+        update = Update.de_json({"update_id": 1, "callback_query": query}, application.bot)
+        application.bot.insert_callback_data(update)
+        return update
+
+    async with (
+        instance(set_up, configure=arbitrary) as one,
+        instance(set_up, configure=arbitrary) as two,
+        instance(set_up, configure=arbitrary) as three,
+    ):
+        await one.process_update(message(one, 1, "/offer"))
+        call = await api.wait_for_call("sendMessage")
+        [[button]] = json.loads(call.params["reply_markup"])["inline_keyboard"]
+        for application in (one, two, three):
+            await application.process_update(press(application, button["callback_data"]))
+    expected: list[object] = [("item", {"n": 5}), ("item", {"n": 5})]
+    assert pressed[:2] == expected
+    assert isinstance(pressed[2], InvalidCallbackData), "it was dropped"
+    assert [key async for key in store.scan("")] == []
