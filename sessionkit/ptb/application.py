@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -10,30 +9,28 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from telegram import Update
-from telegram.ext import Application, ApplicationHandlerStop, ConversationHandler, JobQueue
+from telegram.ext import Application, JobQueue
 
-from sessionkit.errors import Applied, CodecError, CommitPending, ConfigurationError, SessionKitError
+from sessionkit.errors import Applied, CommitPending, ConfigurationError, SessionKitError
 from sessionkit.ptb.answers import Answers, HeldBack, may_pass
 from sessionkit.ptb.commits import collecting, current
+from sessionkit.ptb.desk import Desk
+from sessionkit.ptb.ending import Ending
 from sessionkit.ptb.jobs import SessionJobQueue
-from sessionkit.ptb.keyboards import Keyboards
-from sessionkit.ptb.locking import StoreLocks
 from sessionkit.ptb.migration import Migration, migrated_ids
 from sessionkit.ptb.persistence import SessionPersistence
-from sessionkit.ptb.private import Marks, Timeout, mark_again, take_marks, unmark
 from sessionkit.ptb.sweeping import Sweeper
-from sessionkit.ptb.timeouts import Timeouts, TimeoutSlot
-from sessionkit.ptb.turns import Turns
-from sessionkit.ptb.work import Work, WorkPlan, current_work, working
+from sessionkit.ptb.timeouts import Timeouts
+from sessionkit.ptb.work import Work, current_work
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 
     from telegram import Message
     from telegram.ext import BaseHandler
 
-    from sessionkit.ptb.private import ConversationKey
-    from sessionkit.ptb.slots import ConversationSlot
+    from sessionkit.ptb.private import ConversationKey, Timeout
 
 logger = logging.getLogger("sessionkit.ptb")
 
@@ -86,20 +83,14 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         persistence = self._session_persistence
         persistence.serve_each_update()
         self._records = persistence.records
-        self._ledger = self._records.ledger
         self._writer = self._records.writer
-        self._max_cached = max_cached
-        self._turns = Turns()
-        self._locks = StoreLocks(self._records.store, lease)
         self._timeouts = Timeouts(self, self._records.keys, self._time_out)
-        self._plan = WorkPlan(self, persistence, self._timeouts)
-        self._keyboards = Keyboards(self, self._records.keys, self._ledger)
+        self._desk = Desk(self, persistence, self._timeouts, max_cached=max_cached, lease=lease)
+        self._plan = self._desk.plan
         self._migration = Migration(self, self._records, self._plan, self._timeouts)
         self._sweeper = Sweeper(self._records, self._plan, self._timeouts, sweep)
         self._held_back = HeldBack(self._check, self._send_late, self._give_up)
         self._writer.when_sent(self._held_back.wake)
-        self._late: set[asyncio.Task[None]] = set()
-        self._dropped: set[str] = set()
         self._reported: Sequence[Exception] = ()
 
     async def initialize(self) -> None:
@@ -120,7 +111,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                     )
         await self._session_persistence.ping()
         await super().initialize()
-        self._ledger.cell(self._records.keys.bot).pins += 1  # never evicted
+        self._desk.pin([self._records.keys.bot], 1)  # never evicted
 
     async def start(self) -> None:
         """Start as PTB does, and look after the deadlines of conversations."""
@@ -136,8 +127,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
 
     async def shutdown(self) -> None:
         """Shut down as PTB does, once the last turn is given back."""
-        await self._settle_late()
-        await self._locks.aclose()
+        await self._desk.aclose()
         await super().shutdown()
 
     async def process_update(self, update: object) -> None:
@@ -149,12 +139,12 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         """
         try:
             work = self._plan.update(update)
-            self._keyboards.add_needed(work, update)
-            async with self._held(work, None):
+            self._desk.keyboards.add_needed(work, update)
+            async with self._desk.turn(work, None):
                 ids = migrated_ids(update)
                 if ids is not None:
                     await self._migration.move(work, *ids)
-                update = self._keyboards.filled(update)
+                update = self._desk.keyboards.filled(update)
                 await self._run(work, update, super().process_update)
         except SessionKitError as error:
             await self.process_error(update, error)
@@ -165,8 +155,8 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         What fails goes to the error handlers, once; nothing is raised, or PTB would not reach its ``flush``.
         """
         if not self.running:
-            await self._settle_late()
-        self._hold(self._marked())
+            await self._desk.settle_late()
+        self._desk.hold(self._desk.marked())
         with suppress(SessionKitError):
             await self._writer.send()
         failures = list(self._records.failures().values())
@@ -208,11 +198,9 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         outer = current_work(self)
         if outer is not None and outer.open:
             work.turns -= outer.held  # they are ours already
-        async with self._held(work, wait):
+        async with self._desk.turn(work, wait):
             yield
-            keys = self._hold(work)
-            await self._writer.commit(keys)
-            self._records.check(keys, user_id=user_id, chat_id=chat_id)
+            await self._desk.commit(work)
 
     @asynccontextmanager
     async def user_data_of(self, user_id: int, *, wait: float | None = 10.0) -> AsyncIterator[Any]:
@@ -250,13 +238,13 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
     def drop_user_data(self, user_id: int) -> None:
         """Drop a user's data as PTB does."""
         super().drop_user_data(user_id)
-        self._dropped.add(self._records.keys.users.key(user_id))
+        self._desk.dropped.add(self._records.keys.users.key(user_id))
         self._add_to_work([user_id], ())
 
     def drop_chat_data(self, chat_id: int) -> None:
         """Drop a chat's data as PTB does."""
         super().drop_chat_data(chat_id)
-        self._dropped.add(self._records.keys.chats.key(chat_id))
+        self._desk.dropped.add(self._records.keys.chats.key(chat_id))
         self._add_to_work((), [chat_id])
 
     def migrate_chat_data(
@@ -289,34 +277,14 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             # It is PTB's own, for an update of its own: that one's commit needs no mark afterwards.
             return super().create_task(coroutine, name=name)
         task = super().create_task(coroutine, update, name=name)
-        self._pin(work.slots, 1)
-        task.add_done_callback(lambda _: self._ended_late(work))
+        self._desk.pin(work.slots, 1)
+        task.add_done_callback(lambda _: self._desk.ended_late(work))
         return task
 
     def time_out_later(self, timeout: Timeout, seconds: float) -> None:
         """Store with the update that is being processed when its conversation ends by itself."""
         if timeout.handler.name is not None:
             self._timeouts.set(timeout.handler.name, timeout.key, seconds, timeout.update)
-
-    @asynccontextmanager
-    async def _held(self, work: Work, wait: float | None) -> AsyncIterator[None]:
-        """Run the body in the work's turn, with its data loaded."""
-        async with self._turns.take(work.turns, wait), self._locks.hold(work.turns, wait):
-            pinned = list(work.slots)
-            self._pin(pinned, 1)
-            interrupted = False
-            try:
-                await self._ledger.load(list(work.slots.values()))
-                interrupted = True
-                with working(work):
-                    yield
-                interrupted = False
-            finally:
-                self._pin(pinned, -1)
-                if interrupted:  # what was half done is not to be stored
-                    for key in pinned:
-                        self._ledger.forget(key)
-        self._ledger.evict(self._max_cached)
 
     async def _run(
         self, work: Work, update: object, handle: Callable[[object], Coroutine[Any, Any, None]]
@@ -329,7 +297,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             await self._migration.move(work, *move)
         answers = Answers(update, callbacks, (), *_whose(update))
         try:
-            answers.keys = self._hold(work)
+            answers.keys = self._desk.hold(work)
             await self._writer.commit(answers.keys)
             self._check(answers)
         except Exception as error:  # whatever it is, PTB's error handlers are told, as for a handler's
@@ -343,52 +311,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             elif callbacks:
                 await self._send(answers)
                 # They may have changed something themselves, such as the data behind the buttons they sent.
-                await self._writer.commit(self._hold(work))
-
-    def _hold(self, work: Work) -> list[str]:
-        """Hold what a work's records are now, and return their keys."""
-        keys: list[str] = []
-        for key, slot in work.slots.items():
-            if isinstance(slot, TimeoutSlot):
-                self._timeouts.drop_ended(slot)
-            value = slot.read()
-            if key in work.gone and not value:
-                slot.write(value := None)
-            if value is None and self._ledger.cell(key).version is None and key not in self._dropped:
-                continue  # nobody has looked what is there
-            keys.append(key)
-            self._ledger.cell(key).slot = slot
-            with suppress(CodecError):  # `check` tells
-                self._ledger.hold(key, value)
-        self._dropped.difference_update(work.slots)
-        unmark(self, work.users, work.chats)
-        if self._session_persistence.store_data.callback_data:
-            keys += self._keyboards.hold()
-        return keys
-
-    def _marked(self) -> Work:
-        """Return what PTB has marked outside of any turn; what somebody works on is left to them."""
-        marks, keys = take_marks(self), self._records.keys
-        left = Marks(set(), set(), set())
-        work = self._plan.ids()
-
-        def busy(*numbers: int | str) -> bool:
-            return any(self._turns.taken(keys.turns.key(number)) for number in numbers if number)
-
-        for taken, ours, theirs in (
-            (marks.users, work.users, left.users),
-            (marks.chats, work.chats, left.chats),
-        ):
-            for number in taken:
-                (theirs if busy(number) else ours).add(number)
-        self._plan.add_data(work, work.users, work.chats)
-        for name, key in marks.conversations:
-            if busy(*key):
-                left.conversations.add((name, key))
-            else:
-                work.add(self._plan.conversation(name, key))
-        mark_again(self, left)
-        return work
+                await self._writer.commit(self._desk.hold(work))
 
     def _add_to_work(self, users: Iterable[int], chats: Iterable[int]) -> None:
         work = current_work(self)
@@ -397,53 +320,25 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             work.chats.update(chats)
             self._plan.add_data(work, users, chats)
 
-    def _pin(self, keys: Iterable[str], by: int) -> None:
-        for cell in self._ledger.concerned(keys):
-            cell.pins += by
-
-    def _ended_late(self, work: Work) -> None:
-        if work.open:  # it is committed with its update
-            self._pin(work.slots, -1)
-            return
-        task = asyncio.get_running_loop().create_task(self._commit_late(work))
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
-
-    async def _commit_late(self, work: Work) -> None:
-        late = work.again()
-        try:
-            async with self._held(late, None):
-                keys = self._hold(late)
-                await self._writer.commit(keys)
-                self._records.check(keys, user_id=None, chat_id=None)
-        except SessionKitError as error:
-            await self.process_error(None, error)
-        finally:
-            self._pin(work.slots, -1)
-
-    async def _settle_late(self) -> None:
-        while self._late:
-            await asyncio.wait(self._late)
-
     async def _time_out(self, name: str, key: ConversationKey) -> None:
         """End a conversation whose deadline has passed, unless somebody else has, or it was put off."""
         slot = self._timeouts.slot(name, key)
         try:
-            await self._ledger.load([slot])
+            await self._records.ledger.load([slot])
             entry = self._timeouts.read(slot)
             handler = next((each for each in self._plan.conversations if each.name == name), None)
             if entry is None or handler is None:
                 return
             update = Update.de_json(json.loads(entry["update"]), self.bot)
             work = self._plan.update(update)
-            async with self._held(work, None):
+            async with self._desk.turn(work, None):
                 entry = self._timeouts.read(slot)
                 if entry is None:
                     return
                 if entry["deadline"] > time.time():
                     self._timeouts.watch(name, key, entry["deadline"])
                     return
-                await self._run(work, update, _Ending(self, handler, self._plan.conversation(name, key)))
+                await self._run(work, update, Ending(self, handler, self._plan.conversation(name, key)))
         except SessionKitError as error:
             if may_pass(error):
                 self._timeouts.watch(name, key, time.time() + _LATER)
@@ -474,35 +369,6 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                 "SessionApplication needs a SessionPersistence: ApplicationBuilder().persistence(…)"
             )
         return self.persistence
-
-
-class _Ending:
-    """Has the TIMEOUT handlers of a conversation called, and ends it."""
-
-    def __init__(
-        self,
-        application: SessionApplication,
-        handler: ConversationHandler[Any],
-        conversation: ConversationSlot,
-    ) -> None:
-        self._application = application
-        self._handler = handler
-        self._conversation = conversation
-
-    async def __call__(self, update: Any) -> None:
-        application = self._application
-        context = application.context_types.context.from_update(update, application)
-        await context.refresh_data()
-        for handler in self._handler.states.get(ConversationHandler.TIMEOUT, []):
-            check = handler.check_update(update)
-            if check is not None and check is not False:
-                try:
-                    await handler.handle_update(update, application, check, context)
-                except ApplicationHandlerStop:
-                    logger.warning("ApplicationHandlerStop means nothing to a TIMEOUT handler")
-                except Exception as error:
-                    await application.process_error(update, error)
-        self._conversation.write(None)
 
 
 def _ids(numbers: int | Collection[int] | None) -> Collection[int]:

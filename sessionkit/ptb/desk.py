@@ -1,0 +1,172 @@
+"""Where units of work are done: each in its turn, with its records loaded before and held after."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from sessionkit.errors import CodecError, SessionKitError
+from sessionkit.ptb.keyboards import Keyboards
+from sessionkit.ptb.locking import StoreLocks
+from sessionkit.ptb.private import Marks, mark_again, take_marks, unmark
+from sessionkit.ptb.timeouts import TimeoutSlot
+from sessionkit.ptb.turns import Turns
+from sessionkit.ptb.work import WorkPlan, working
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from sessionkit.ptb.persistence import SessionPersistence
+    from sessionkit.ptb.private import AnyApplication
+    from sessionkit.ptb.timeouts import Timeouts
+    from sessionkit.ptb.work import Work
+
+
+class Desk:
+    """Does work on PTB's memory, of which every value is a cached record.
+
+    Args:
+        application: Whose memory.
+        persistence: Where the records are, and which kinds of data are kept.
+        timeouts: The deadlines of conversations.
+        max_cached: How many records to keep in memory.
+        lease: Seconds after which the turns of a process that was killed are free again.
+
+    Attributes:
+        plan: Says what each work needs.
+        keyboards: The data behind keyboards.
+        dropped: The keys of data that were dropped and are not held as such yet.
+    """
+
+    def __init__(
+        self,
+        application: AnyApplication,
+        persistence: SessionPersistence,
+        timeouts: Timeouts,
+        *,
+        max_cached: int,
+        lease: float,
+    ) -> None:
+        records = persistence.records
+        self._application = application
+        self._records = records
+        self._ledger = records.ledger
+        self._keeps_callbacks = persistence.store_data.callback_data
+        self._timeouts = timeouts
+        self._max_cached = max_cached
+        self._turns = Turns()
+        self._locks = StoreLocks(records.store, lease)
+        self._late: set[asyncio.Task[None]] = set()
+        self.plan = WorkPlan(application, persistence, timeouts)
+        self.keyboards = Keyboards(application, records.keys, records.ledger)
+        self.dropped: set[str] = set()
+
+    @asynccontextmanager
+    async def turn(self, work: Work, wait: float | None) -> AsyncIterator[None]:
+        """Run the body in the work's turn, with its data loaded."""
+        async with self._turns.take(work.turns, wait), self._locks.hold(work.turns, wait):
+            pinned = list(work.slots)
+            self.pin(pinned, 1)
+            interrupted = False
+            try:
+                await self._ledger.load(list(work.slots.values()))
+                interrupted = True
+                with working(work):
+                    yield
+                interrupted = False
+            finally:
+                self.pin(pinned, -1)
+                if interrupted:  # what was half done is not to be stored
+                    for key in pinned:
+                        self._ledger.forget(key)
+        self._ledger.evict(self._max_cached)
+
+    def hold(self, work: Work) -> list[str]:
+        """Hold what a work's records are now, and return their keys."""
+        keys: list[str] = []
+        for key, slot in work.slots.items():
+            if isinstance(slot, TimeoutSlot):
+                self._timeouts.drop_ended(slot)
+            value = slot.read()
+            if key in work.gone and not value:
+                slot.write(value := None)
+            if value is None and self._ledger.cell(key).version is None and key not in self.dropped:
+                continue  # nobody has looked what is there
+            keys.append(key)
+            self._ledger.cell(key).slot = slot
+            with suppress(CodecError):  # `check` tells
+                self._ledger.hold(key, value)
+        self.dropped.difference_update(work.slots)
+        unmark(self._application, work.users, work.chats)
+        if self._keeps_callbacks:
+            keys += self.keyboards.hold()
+        return keys
+
+    async def commit(self, work: Work) -> None:
+        """Have stored what a work's records are now.
+
+        Raises:
+            SessionKitError: Something is not stored; it is kept and tried again.
+        """
+        keys = self.hold(work)
+        await self._records.writer.commit(keys)
+        self._records.check(keys, user_id=None, chat_id=None)
+
+    def marked(self) -> Work:
+        """Return what PTB has marked outside of any turn; what somebody works on is left to them."""
+        marks, keys = take_marks(self._application), self._records.keys
+        left = Marks(set(), set(), set())
+        work = self.plan.ids()
+
+        def busy(*numbers: int | str) -> bool:
+            return any(self._turns.taken(keys.turns.key(number)) for number in numbers if number)
+
+        for taken, ours, theirs in (
+            (marks.users, work.users, left.users),
+            (marks.chats, work.chats, left.chats),
+        ):
+            for number in taken:
+                (theirs if busy(number) else ours).add(number)
+        self.plan.add_data(work, work.users, work.chats)
+        for name, key in marks.conversations:
+            if busy(*key):
+                left.conversations.add((name, key))
+            else:
+                work.add(self.plan.conversation(name, key))
+        mark_again(self._application, left)
+        return work
+
+    def pin(self, keys: Iterable[str], by: int) -> None:
+        """Keep these records in memory by so many more users of them."""
+        for cell in self._ledger.concerned(keys):
+            cell.pins += by
+
+    def ended_late(self, work: Work) -> None:
+        """Commit what a task of this work has changed later; the work's records were pinned for it."""
+        if work.open:  # it is committed with its update
+            self.pin(work.slots, -1)
+            return
+        task = asyncio.get_running_loop().create_task(self._commit_late(work))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def _commit_late(self, work: Work) -> None:
+        late = work.again()
+        try:
+            async with self.turn(late, None):
+                await self.commit(late)
+        except SessionKitError as error:
+            await self._application.process_error(None, error)
+        finally:
+            self.pin(work.slots, -1)
+
+    async def settle_late(self) -> None:
+        """Wait until what late tasks changed is committed."""
+        while self._late:
+            await asyncio.wait(self._late)
+
+    async def aclose(self) -> None:
+        """Wait until the last turn is given back."""
+        await self.settle_late()
+        await self._locks.aclose()
