@@ -99,6 +99,8 @@ async def test_instances_that_are_killed_take_no_answer_back(
         await roam(crowd, api, updates)
         killer.cancel()
     record_property("unanswered", crowd.unanswered)
+    sys.stdout.write(f"{updates} steps, {killer.result() if killer.done() else 'some'} kills,")
+    sys.stdout.write(f" {crowd.unanswered} sent again as nobody had answered\n")
     assert crowd.wrong == []
     stored = SessionPersistence(redis_server.url())
     users, chats, states = expected(crowd.seen)
