@@ -78,6 +78,7 @@ class Fleet:
         }
         self.instances = [Instance(settings, log) for log in self.logs]
         self._turn = count()
+        self.kills = 0
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession()
@@ -171,4 +172,5 @@ async def harass(fleet: Fleet, crowd: Crowd, kills: int, pause: int, rng: random
             await crowd.answered.acquire()
         instance = rng.choice(fleet.instances)
         await instance.kill()
+        fleet.kills += 1
         await instance.start()
