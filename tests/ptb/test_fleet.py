@@ -93,7 +93,7 @@ async def test_instances_that_are_killed_take_no_answer_back(
     # A process that is killed keeps its turns for as long as the lease.
     lease = "5" if heavy else "1"
     async with Fleet(api, redis_server.url(), 4 if heavy else 2, tmp_path, LEASE=lease) as fleet:
-        crowd = Crowd(api, patience=20 if heavy else 3)
+        crowd = Crowd(api, patience=20 if heavy else 5)
         killer = asyncio.create_task(
             harass(fleet, crowd, 25 if heavy else 1, 200 if heavy else 60, random.Random(1))
         )
