@@ -82,7 +82,7 @@ class MsgpackCodec(Codec):
         """Keep values of a type.
 
         Args:
-            tag: What stands for the type in records, forever: 1 to 64 characters of ``a-z0-9_.-``.
+            tag: What stands for the type in records, forever: 1 to 64 characters of ``A-Za-z0-9_.-``.
             type: The type itself; its subclasses need registrations of their own.
             to: Makes a value of supported types from an object; it may hold other registered objects. Equal
                 objects must give equal results if unchanged data is to be recognised as such.

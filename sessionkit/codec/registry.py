@@ -45,7 +45,7 @@ FACTORIES: Final[dict[str, Callable[[], object]]] = {
 }
 """What a defaultdict may make its values with before anything is registered."""
 
-_TAG: Final = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
+_TAG: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
 class Registration(NamedTuple):
@@ -169,7 +169,7 @@ class Registry:
 
 def _check_tag(tag: str) -> None:
     if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-        raise ConfigurationError(f"a tag is 1 to 64 characters of a-z, 0-9, '_', '.' and '-', not {tag!r}")
+        raise ConfigurationError(f"a tag is 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-', not {tag!r}")
 
 
 def _is_one_bit_of(part: Enum, whole: Flag) -> bool:
