@@ -169,7 +169,9 @@ class Registry:
 
 def _check_tag(tag: str) -> None:
     if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-        raise ConfigurationError(f"a tag is 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-', not {tag!r}")
+        raise ConfigurationError(
+            f"a tag is 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-', not {tag!r}"
+        )
 
 
 def _is_one_bit_of(part: Enum, whole: Flag) -> bool:

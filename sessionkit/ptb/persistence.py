@@ -52,8 +52,9 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         context_types: The application's, if its data are not plain dicts. Their classes must be known to the
             codec.
         codec: What turns data into bytes; its migrations take ``user_data``, ``chat_data`` and ``bot_data``.
-            None: one that compresses and encrypts as the settings say. Build one with types of your own by
-            ``Settings.load().codec()``.
+            None: one that compresses and encrypts as the settings say, and keeps python-telegram-bot's own
+            objects. Build one with types of your own by ``Settings.load().codec()`` and
+            ``register_telegram_objects``.
         on_corrupt: What becomes of a damaged record: ``"raise"`` keeps it, and nothing is written over it
             until it is dropped; ``"quarantine"`` moves it aside for thirty days. A record that can be read
             elsewhere, of a newer schema or by a key that is missing here, is kept in either case.
@@ -91,7 +92,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         if loading not in (None, "eager", "lazy"):
             raise ConfigurationError(f"loading is 'eager', 'lazy' or None, not {loading!r}")
         self.context_types = context_types if context_types is not None else ContextTypes()
-        self.records = Records(store, key_prefix, codec, on_corrupt, callback_ttl, options)
+        self.records = Records(store, key_prefix, codec, on_corrupt, callback_ttl, lambda: self.bot, options)
         self._keys = self.records.keys
         self._ledger = self.records.ledger
         self._writer = self.records.writer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sessionkit.errors import ConfigurationError, CorruptRecord, SessionKitError
 from sessionkit.ptb.data_keys import DataKeys
 from sessionkit.ptb.ledger import Ledger
+from sessionkit.ptb.telegram_objects import register_telegram_objects
 from sessionkit.ptb.values import Values
 from sessionkit.ptb.writes import Writer
 from sessionkit.quarantine import Quarantine
@@ -18,7 +19,9 @@ from sessionkit.settings import Settings
 from sessionkit.store import SessionStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from telegram import Bot
 
     from sessionkit.codec import Codec
     from sessionkit.errors import CodecError
@@ -39,6 +42,7 @@ class Records:
         codec: As for ``SessionPersistence``.
         on_corrupt: As for ``SessionPersistence``.
         callback_ttl: Seconds for which the data behind a keyboard are kept after its last use.
+        bot: Gives the bot that loaded objects of python-telegram-bot work with.
         options: Passed to ``open_store`` where no store is passed in.
 
     Attributes:
@@ -60,6 +64,7 @@ class Records:
         codec: Codec | None,
         on_corrupt: OnCorrupt,
         callback_ttl: float | None,
+        bot: Callable[[], Bot | None],
         options: Mapping[str, Any],
     ) -> None:
         if isinstance(store, SessionStore) and options:
@@ -69,7 +74,11 @@ class Records:
             )
         if on_corrupt not in ("raise", "quarantine"):
             raise ConfigurationError(f"on_corrupt is 'raise' or 'quarantine', not {on_corrupt!r}")
-        self._codec = Settings.load().codec() if codec is None else codec
+        if codec is None:
+            own = Settings.load().codec()
+            register_telegram_objects(own)
+            codec = own
+        self._codec = codec
         self._prefix = Settings.load().prefix if key_prefix is None else key_prefix
         self._quarantines = on_corrupt == "quarantine"
         self.keys = DataKeys(self._prefix)
@@ -78,7 +87,7 @@ class Records:
         # What is journaled in an outage is merged as everything else is.
         self._options = {"on_conflict": merge_dicts(self._codec, add_ints=True), **options}
         self._store: SessionStore | None = self._open()
-        self.values = Values(self._codec, self.keys, lambda: self.store().capabilities.max_value_bytes)
+        self.values = Values(self._codec, self.keys, lambda: self.store().capabilities.max_value_bytes, bot)
         self.ledger = Ledger(self.store, self.values, self.subscribers.tell, self._move_aside)
 
         def expiry(key: str) -> float | None:

@@ -6,9 +6,12 @@ import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sessionkit.errors import RecordTooLarge, SessionKitError, UnsupportedType
+from sessionkit.ptb.telegram_objects import working_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from telegram import Bot
 
     from sessionkit.codec import Codec
     from sessionkit.ptb.data_keys import DataKeys
@@ -45,12 +48,16 @@ class Values:
         codec: What does it.
         keys: Which record holds what.
         most: Says how many bytes the store takes at most.
+        bot: Gives the bot that loaded objects of python-telegram-bot work with.
     """
 
-    def __init__(self, codec: Codec, keys: DataKeys, most: Callable[[], int]) -> None:
+    def __init__(
+        self, codec: Codec, keys: DataKeys, most: Callable[[], int], bot: Callable[[], Bot | None]
+    ) -> None:
         self._codec = codec
         self._keys = keys
         self._most = most
+        self._bot = bot
 
     def pack(self, key: str, value: object) -> Packed:
         """Return a value ready to be compared with what is stored.
@@ -87,7 +94,8 @@ class Values:
             CodecError: It cannot be read.
         """
         plain = self._codec.unwrap(data, key=key)
-        value = self._codec.unpack(plain)
+        with working_with(self._bot()):
+            value = self._codec.unpack(plain)
         kind = self._keys.kind(key)
         if kind is not None:
             value = self._codec.migrate(value, plain, kind=kind)
