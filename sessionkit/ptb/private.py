@@ -15,6 +15,7 @@ name                                                      what for
 ``PendingState``                                          the state while a non-blocking handler runs
 ``ConversationHandler._trigger_timeout``                  tells a conversation's timeout from other jobs
 ``_ConversationTimeoutContext``                           the key and the update of such a timeout
+``_picklepersistence._BotUnpickler``                      reads files of ``PicklePersistence``
 ========================================================  =================================================
 """
 
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from telegram.ext import ConversationHandler
 from telegram.ext._handlers.conversationhandler import PendingState, _ConversationTimeoutContext
+from telegram.ext._picklepersistence import _BotUnpickler
 from telegram.ext._utils.trackingdict import TrackingDict
 
 if TYPE_CHECKING:
@@ -161,3 +163,7 @@ def _states(application: AnyApplication, name: str) -> TrackingDict[Conversation
     found = application._conversation_handler_conversations.get(name)
     # One whose handler came after the start, and is not known to PTB yet.
     return TrackingDict() if found is None else found
+
+
+BotUnpickler = _BotUnpickler
+"""Reads the pickles of ``PicklePersistence``, in which marks stand for bots."""
