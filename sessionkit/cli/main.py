@@ -11,6 +11,7 @@ import typer
 from sessionkit.cli.journal import show_journal
 from sessionkit.cli.look import list_keys, ping_store, show_record
 from sessionkit.cli.options import PrefixOption, StoreOption
+from sessionkit.cli.ptb_files import export_pickle, import_json, import_pickle
 from sessionkit.cli.quarantine import app as quarantine
 from sessionkit.cli.rekey import rekey_records
 from sessionkit.codec import new_key
@@ -112,6 +113,10 @@ def new(
 ) -> None:
     """Print a new encryption key, for SESSIONKIT_ENCRYPTION_KEYS."""
     typer.echo(new_key(id))
+
+
+for command in (import_pickle, import_json, export_pickle):
+    app.command()(command)
 
 
 def run() -> None:
