@@ -174,6 +174,18 @@ class MemoryStore(RecodingStore):
         found = ((key, self._entries.get(key)) for key in wanted)
         return {key: entry.record for key, entry in found if entry is not None}
 
+    async def time_left(self, keys: Iterable[str]) -> dict[str, float | None]:
+        """See ``TimedStore.time_left``."""
+        wanted = check_keys(keys)
+        self._check_open()
+        now = self._clock()
+        found = ((key, self._entries.get(key)) for key in wanted)
+        return {
+            key: None if entry.expires_at == math.inf else entry.expires_at - now
+            for key, entry in found
+            if entry is not None
+        }
+
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
         """See ``SessionStore.put_many``."""
         batch = check_puts(puts, MAX_VALUE_BYTES)

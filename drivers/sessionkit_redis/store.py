@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 _CAPABILITIES = Capabilities(durable=True, scope=Scope.NETWORK)
 _PAGE = 500
+_NO_EXPIRY = -1  # what PTTL says of a record that does not expire; of an absent one it says -2
 _PAGE_BYTES = 4 * 1024 * 1024
 
 T = TypeVar("T")
@@ -136,6 +137,17 @@ class RedisStore(RecodingStore):
             for key, reply in zip(page, replies, strict=True):
                 if reply is not None:
                     found[key] = self._record(key, reply)
+        return found
+
+    async def time_left(self, keys: Iterable[str]) -> dict[str, float | None]:
+        """See ``TimedStore.time_left``."""
+        found: dict[str, float | None] = {}
+        for page in _pages(await check_keys_in_turns(keys)):
+            replies = await self._server.call([("PTTL", key) for key in page])
+            for key, reply in zip(page, replies, strict=True):
+                left = self._server.number(self._server.accept(reply, key))
+                if left >= _NO_EXPIRY:
+                    found[key] = None if left == _NO_EXPIRY else left / 1000
         return found
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:

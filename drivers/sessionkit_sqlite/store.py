@@ -144,6 +144,13 @@ class SqliteStore(FileStore, RecodingStore):
             records |= await self._reader.run(partial(operations.get_many, page))
         return records
 
+    async def time_left(self, keys: Iterable[str]) -> dict[str, float | None]:
+        """See ``TimedStore.time_left``."""
+        found: dict[str, float | None] = {}
+        for page in _key_pages(await check_keys_in_turns(keys)):
+            found |= await self._reader.run(partial(operations.time_left, page))
+        return found
+
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
         """See ``SessionStore.put_many``."""
         pages = cut_puts(await check_puts_in_turns(puts, MAX_VALUE_BYTES), _PAGE, _PAGE_BYTES)

@@ -22,7 +22,7 @@ from sessionkit.store.checks import (
     check_write,
     milliseconds,
 )
-from sessionkit.store.contract import FileStore, PlacedStore, RecodingStore, SessionStore
+from sessionkit.store.contract import FileStore, PlacedStore, RecodingStore, SessionStore, TimedStore
 from sessionkit.store.leases import LocalLeases
 from sessionkit.store.locks import Lease, LeaseKeeper, Locks, look_again_soon
 from sessionkit.store.reading import read_all, read_many
@@ -67,6 +67,7 @@ __all__ = [
     "Scope",
     "SessionStore",
     "StoreURL",
+    "TimedStore",
     "Version",
     "Where",
     "check_expiry",

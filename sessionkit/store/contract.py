@@ -228,6 +228,20 @@ class RecodingStore(SessionStore, Protocol):
 
 
 @runtime_checkable
+class TimedStore(SessionStore, Protocol):
+    """A store that can tell when its records expire, as who copies them elsewhere needs to know."""
+
+    @abstractmethod
+    async def time_left(self, keys: Iterable[str]) -> dict[str, float | None]:
+        """Must return the seconds until each record expires, or None for one that does not.
+
+        Of a key without a record there must be no entry. It takes one round trip per node, and renews
+        nothing.
+        """
+        ...
+
+
+@runtime_checkable
 class FileStore(SessionStore, Protocol):
     """A store that lies in one file on this machine's disk, and so can keep a journal.
 

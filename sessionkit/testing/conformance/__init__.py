@@ -19,6 +19,7 @@ from sessionkit.testing.conformance.model import ModelTests
 from sessionkit.testing.conformance.recoding import RecodingTests
 from sessionkit.testing.conformance.records import RecordTests
 from sessionkit.testing.conformance.scans import ScanTests
+from sessionkit.testing.conformance.timing import TimingTests
 from sessionkit.testing.conformance.versions import VersionTests
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ScanTests",
     "SessionStoreConformance",
     "StoreTests",
+    "TimingTests",
     "VersionTests",
 ]
 
@@ -48,5 +50,6 @@ class SessionStoreConformance(
     LifecycleTests,
     ModelTests,
     RecodingTests,
+    TimingTests,
 ):
     """Every test of the kit; see ``StoreTests`` for what a subclass provides."""
