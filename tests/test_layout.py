@@ -25,9 +25,10 @@ MAY_IMPORT: Final = {
     "resilience": "errors keys store telemetry",
     "registry": "errors keys store telemetry settings resilience",
     "service": "errors keys store codec quarantine telemetry settings resilience",
+    "transfer": "errors store",
     "testing": CORE,
     "ptb": CORE,
-    "cli": f"{CORE} ptb testing sessionkit",
+    "cli": f"{CORE} ptb testing transfer sessionkit",
     "sessionkit": CORE,  # sessionkit/__init__.py itself
 }
 """What the modules of each part of sessionkit may import of the others."""

@@ -14,6 +14,7 @@ from sessionkit.cli.options import PrefixOption, StoreOption
 from sessionkit.cli.ptb_files import export_pickle, import_json, import_pickle
 from sessionkit.cli.quarantine import app as quarantine
 from sessionkit.cli.rekey import rekey_records
+from sessionkit.cli.transfer import copy, export, import_
 from sessionkit.codec import new_key
 from sessionkit.errors import ConfigurationError, SessionKitError
 
@@ -115,6 +116,9 @@ def new(
     typer.echo(new_key(id))
 
 
+app.command("export")(export)
+app.command("import")(import_)
+app.command("copy")(copy)
 for command in (import_pickle, import_json, export_pickle):
     app.command()(command)
 
