@@ -20,6 +20,7 @@ from sessionkit.testing.servers import (
     find_servers,
     missing_servers,
 )
+from tests.command import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,3 +133,9 @@ def durable_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]
         return
     with RedisServer(_require(request.param)) as server:
         yield server.url()
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The ``sessionkit`` command, to be run in a folder of the test's own, in this process."""
+    return Command(tmp_path, monkeypatch, capsys)

@@ -10,7 +10,6 @@ import typer
 
 from sessionkit.codec import Codec
 from sessionkit.errors import ConfigurationError
-from sessionkit.ptb import register_telegram_objects
 from sessionkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,6 +45,9 @@ def load_codec(where: str | None) -> BotCodec:
     if "" not in sys.path:
         sys.path.insert(0, "")
     if where is None:
+        # Here, as importing python-telegram-bot takes longer than most commands.
+        from sessionkit.ptb import register_telegram_objects
+
         own = Settings.load().codec()
         register_telegram_objects(own)
         return BotCodec(own, None)

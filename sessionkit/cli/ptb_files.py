@@ -13,9 +13,6 @@ from sessionkit.cli.codecs import CodecOption, load_codec
 from sessionkit.cli.options import PrefixOption
 from sessionkit.cli.places import FromOption, OverwriteOption, ToOption
 from sessionkit.errors import ConfigurationError
-from sessionkit.ptb import SessionPersistence
-from sessionkit.ptb.contents import Importer, count_unreadable, read_contents
-from sessionkit.ptb.pickles import read_json, read_pickle, stand_in_bot, write_pickle
 from sessionkit.registry import open_store
 from sessionkit.settings import Settings
 
@@ -56,6 +53,9 @@ def import_pickle(
     """Put what a PicklePersistence has kept into a store."""
     if not trusted:
         raise ConfigurationError(_UNTRUSTED)
+    # Here, as importing python-telegram-bot takes longer than most commands.
+    from sessionkit.ptb.pickles import read_pickle
+
     own = load_codec(codec)
     _import(read_pickle(file, own.module), own, to, prefix, overwrite=overwrite, trial=dry_run)
 
@@ -69,6 +69,8 @@ def import_json(
     dry_run: TrialOption = False,
 ) -> None:
     """Put what a DictPersistence has kept into a store."""
+    from sessionkit.ptb.pickles import read_json
+
     _import(read_json(file), load_codec(codec), to, prefix, overwrite=overwrite, trial=dry_run)
 
 
@@ -89,6 +91,9 @@ def export_pickle(
 def _import(
     contents: Contents, own: BotCodec, to: str | None, prefix: str | None, *, overwrite: bool, trial: bool
 ) -> None:
+    from sessionkit.ptb import SessionPersistence
+    from sessionkit.ptb.contents import Importer
+
     async def run() -> Outcome:
         async with open_store(to, outage="raise") as store:
             await store.ping()
@@ -120,6 +125,10 @@ def _print_outcome(outcome: Outcome, *, trial: bool) -> None:
 
 async def _export(file: Path, own: BotCodec, source: str | None, prefix: str | None) -> bool:
     """Write the file and say what is in it; return whether everything could be read."""
+    from sessionkit.ptb import SessionPersistence
+    from sessionkit.ptb.contents import count_unreadable, read_contents
+    from sessionkit.ptb.pickles import stand_in_bot, write_pickle
+
     bot = stand_in_bot()
     async with open_store(source, outage="raise") as store:
         start = Settings.load().prefix if prefix is None else prefix

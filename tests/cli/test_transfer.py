@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -25,19 +26,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sessionkit.store import SessionStore
+    from tests.command import Command
 
 MANY = 10_000
 PATIENCE = 60.0
 
 
-def command(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the command as a user would, in a folder of its own."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "SESSIONKIT_"))
     }
     return subprocess.Popen(
         [Path(sys.executable).with_name("sessionkit"), *arguments],
-        env={**inherited, "NO_COLOR": "1", **settings},
+        env={**inherited, "NO_COLOR": "1"},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,25 +47,17 @@ def command(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[
     )
 
 
-def run(folder: Path, *arguments: str, **settings: str) -> tuple[int, str, str]:
-    """Run the command to its end, and return its exit status and what it prints."""
-    with command(folder, *arguments, **settings) as process:
-        out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, out, err
-
-
-def run_killed_once(folder: Path, progress: Callable[[], int], *arguments: str) -> tuple[int, str, str]:
-    """Run the command, kill it when it has got somewhere, and run it again to its end."""
+def kill_on_the_way(folder: Path, progress: Callable[[], int], *arguments: str) -> None:
+    """Run the command and kill it when it has got somewhere."""
 
     def missing() -> str:
         return "" if progress() else "nothing has arrived"
 
-    with command(folder, *arguments) as process:
+    with start(folder, *arguments) as process:
         wait_for(missing, PATIENCE)
         process.kill()
         process.communicate()
     assert process.returncode == -signal.SIGKILL, "it was too fast to be killed"
-    return run(folder, *arguments)
 
 
 def rows(path: Path) -> int:
@@ -97,7 +91,7 @@ async def digest_of(store: SessionStore) -> Digest:
 
 
 @pytest.mark.skipif(not find_servers(), reason="there is no Redis server")
-async def test_records_go_round_through_every_store_and_a_file(tmp_path: Path) -> None:
+async def test_records_go_round_through_every_store_and_a_file(tmp_path: Path, command: Command) -> None:
     first, last = f"sqlite:///{tmp_path / 'first.db'}", f"sqlite:///{tmp_path / 'last.db'}"
     file = tmp_path / "records.jsonl"
     async with open_driver(first) as store:
@@ -113,19 +107,20 @@ async def test_records_go_round_through_every_store_and_a_file(tmp_path: Path) -
         def arrived() -> int:
             return int(server.command("DBSIZE"))
 
-        code, out, _ = run_killed_once(tmp_path, written, "export", "records.jsonl", "--from", first)
-        assert (code, out) == (0, f"exported: {MANY} records, digest {expected}; left out: 0\n")
-
-        code, out, _ = run_killed_once(tmp_path, arrived, "import", "records.jsonl", "--to", server.url())
-        assert code == 0
-        assert f"verified: {MANY} records, digest {expected}\n" in out
-        assert "unchanged: 0;" not in out, "the second run found what the first had brought"
-
-        copy = ("copy", "--from", server.url(), "--to", last)
-        code, out, _ = run_killed_once(tmp_path, lambda: rows(tmp_path / "last.db"), *copy)
-        assert code == 0
-        assert f"verified: {MANY} records, digest {expected}\n" in out
-        assert "unchanged: 0;" not in out
+        verified = f"verified: {MANY} records, digest {expected}\n"
+        export = ("export", "records.jsonl", "--from", first)
+        kill_on_the_way(tmp_path, written, *export)
+        done = await asyncio.to_thread(command, *export)
+        assert done == (0, f"exported: {MANY} records, digest {expected}; left out: 0\n", "")
+        for progress, arguments in (
+            (arrived, ("import", "records.jsonl", "--to", server.url())),
+            (lambda: rows(tmp_path / "last.db"), ("copy", "--from", server.url(), "--to", last)),
+        ):
+            kill_on_the_way(tmp_path, progress, *arguments)
+            code, told, _ = await asyncio.to_thread(command, *arguments)
+            assert code == 0
+            assert told.endswith(verified)
+            assert "unchanged: 0;" not in told, "nothing of the first run was there"
 
     async with open_driver(last) as store, MemoryStore() as memory:
         reader, writer = SourceReader(store, "telegram_bot:"), TargetWriter(memory)
@@ -140,41 +135,47 @@ async def test_records_go_round_through_every_store_and_a_file(tmp_path: Path) -
             assert all(4_000 < (left[key] or 0) <= 5_000 for key in keys[1:])
 
 
-async def test_what_differs_is_named_and_kept(tmp_path: Path) -> None:
+def put(url: str, values: dict[str, bytes]) -> None:
+    """Put records into a store."""
+
+    async def run() -> None:
+        async with open_driver(url) as store:
+            await store.put_many([Put(key, value) for key, value in values.items()])
+
+    asyncio.run(run())
+
+
+def test_what_differs_is_named_and_kept(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = f"sqlite:///{tmp_path / 'one.db'}", f"sqlite:///{tmp_path / 'two.db'}"
-    async with open_driver(one) as store:
-        await store.put("shop:a", b"1")
-        await store.put("shop:b", b"2")
-    async with open_driver(two) as store:
-        await store.put("shop:a", b"other")
-    settings = {"SESSIONKIT_PREFIX": "shop:", "SESSIONKIT_URL": one}
-    code, out, err = run(tmp_path, "copy", "--to", two, **settings)
-    assert code == 1
-    assert err == "kept: shop:a is there with another record; --overwrite replaces it\n"
-    assert out.startswith(
-        "written: 1; unchanged: 0; expired: 0; left out: 0; conflicts: 1\nverified: 1 records"
-    )
-    code, _, err = run(tmp_path, "copy", "--to", two, "--overwrite", **settings)
-    assert (code, err) == (0, "")
-    async with open_driver(two) as store:
-        record = await store.get("shop:a")
-        assert record is not None
-        assert record.value == b"1"
+    put(one, {"shop:a": b"1", "shop:b": b"2", "other": b"3"})
+    put(two, {"shop:a": b"other"})
+    monkeypatch.setenv("SESSIONKIT_PREFIX", "shop:")
+    monkeypatch.setenv("SESSIONKIT_URL", one)
+    code, told, aside = command("copy", "--to", two)
+    assert (code, aside) == (1, "kept: shop:a is there with another record; --overwrite replaces it\n")
+    assert told.startswith("written: 1; unchanged: 0; expired: 0; left out: 0; conflicts: 1\nverified: 1 ")
+    code, told, aside = command("copy", "--to", two, "--overwrite")
+    assert (code, aside) == (0, "")
+    assert told.startswith("written: 2; unchanged: 0; expired: 0; left out: 0; conflicts: 0\nverified: 2 ")
+    assert command("ls", "--url", two) == (0, "shop:a\nshop:b\n", "")
 
 
-async def test_a_file_that_is_not_finished_is_taken_only_where_that_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_not_finished_is_taken_only_where_that_is_said(
+    tmp_path: Path, command: Command
+) -> None:
     one, two = f"sqlite:///{tmp_path / 'one.db'}", f"sqlite:///{tmp_path / 'two.db'}"
     file = tmp_path / "records.jsonl"
-    async with open_driver(one) as store:
-        await store.put("telegram_bot:a", b"1")
-    assert run(tmp_path, "export", "records.jsonl", "--from", one)[0] == 0
+    put(one, {"telegram_bot:a": b"1"})
+    assert command("export", "records.jsonl", "--from", one)[0] == 0
     file.write_bytes(file.read_bytes()[:-1])
-    code, _, err = run(tmp_path, "import", "records.jsonl", "--to", two)
-    assert code == 1
-    assert "is not finished" in err
-    code, out, _ = run(tmp_path, "import", "records.jsonl", "--to", two, "--partial")
+    refused, told, _ = command("import", "records.jsonl", "--to", two)
+    assert "is not finished" in str(refused)
+    assert told == ""
+    code, told, _ = command("import", "records.jsonl", "--to", two, "--partial")
     assert code == 0
-    assert "written: 1;" in out
+    assert "written: 1;" in told
 
 
 @pytest.mark.parametrize(
@@ -185,9 +186,10 @@ async def test_a_file_that_is_not_finished_is_taken_only_where_that_is_said(tmp_
         (["export", "here", "--from", "redis://:hunter2@127.0.0.1:1"], "cannot be reached"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, arguments: list[str], says: str) -> None:
-    code, out, err = run(tmp_path, *arguments)
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith("sessionkit: ")
-    assert says in err
-    assert "hunter2" not in err
+def test_what_is_wrong_is_said(command: Command, arguments: list[str], says: str) -> None:
+    code, told, aside = command(*arguments)
+    assert (told, aside) == ("", "")
+    assert isinstance(code, str)
+    assert code.startswith("sessionkit: ")
+    assert says in code
+    assert "hunter2" not in code

@@ -23,7 +23,6 @@ from telegram.ext import (
     filters,
 )
 
-from sessionkit.cli import main
 from sessionkit.ptb import SessionPersistence
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from sessionkit.testing.botapi import BotApiServer
+    from tests.command import Command
     from tests.ptb.conftest import AnyApplication, Running
 
 Context = ContextTypes.DEFAULT_TYPE
@@ -81,28 +81,6 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
-
-
-class Here:
-    """Runs the command in this process, which is faster."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[object, str, str]:
-        """Return what it exits with and what it prints."""
-        self._monkeypatch.setattr(sys, "argv", ["sessionkit", *arguments])
-        self._monkeypatch.setattr(sys, "path", [*sys.path])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code, *self._capsys.readouterr())
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    monkeypatch.chdir(tmp_path)
-    return Here(monkeypatch, capsys)
 
 
 async def order(update: Update, context: Context) -> int:
@@ -174,7 +152,7 @@ async def put_bot(path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:If 'per_message=False'")
 async def test_a_bot_moves_in_mid_conversation(
-    tmp_path: Path, shop: Any, running: Running, api: BotApiServer, here: Here
+    tmp_path: Path, shop: Any, running: Running, api: BotApiServer, command: Command
 ) -> None:
     path, url = tmp_path / "bot.pickle", f"sqlite:///{tmp_path / 'bot.db'}"
     ada, bob = api.user(1, first_name="Ada"), api.user(2, first_name="Bob")
@@ -189,8 +167,8 @@ async def test_a_bot_moves_in_mid_conversation(
 
     trusted = ("import-pickle", "bot.pickle", "--to", url, "--i-trust-this-file")
     with_codec = (*trusted, "--codec", "shop_that_moves:codec")
-    trial = await asyncio.to_thread(here, *with_codec, "--dry-run")
-    assert await asyncio.to_thread(here, "ls", "--url", url) == (0, "", "")
+    trial = await asyncio.to_thread(command, *with_codec, "--dry-run")
+    assert await asyncio.to_thread(command, "ls", "--url", url) == (0, "", "")
     done = run(tmp_path, *with_codec)
     assert sorted(done.stderr.splitlines()) == [
         "left out: bot_data.all.bot: a bot is not kept; handlers have theirs as context.bot",
@@ -203,7 +181,7 @@ async def test_a_bot_moves_in_mid_conversation(
     assert done.stdout == f"written: {kinds}; unchanged: 0; left out: 3; conflicts: 0\n"
     assert done.returncode == 1
     assert trial == (1, done.stdout.replace("written", "would write"), done.stderr)
-    code, told, _ = await asyncio.to_thread(here, *with_codec)
+    code, told, _ = await asyncio.to_thread(command, *with_codec)
     assert (code, told) == (1, "written: nothing; unchanged: 1006; left out: 3; conflicts: 0\n")
 
     async with running(SessionPersistence(url, codec=shop.codec), add_shop, configure=build) as application:
@@ -217,7 +195,7 @@ async def test_a_bot_moves_in_mid_conversation(
 
     export = ("export-pickle", "back.pickle", "--from", url, "--codec", "shop_that_moves:codec")
     counts = "written: 1002 user_data, 0 chat_data, 0 conversation; not readable: 0\n"
-    assert await asyncio.to_thread(here, *export) == (0, counts, "")
+    assert await asyncio.to_thread(command, *export) == (0, counts, "")
     returned: Any = PicklePersistence(tmp_path / "back.pickle")
     async with running(returned, add_shop, configure=build) as application:
         assert application.user_data[1]["sum"] == {"sum": (1, 50)}
@@ -226,38 +204,41 @@ async def test_a_bot_moves_in_mid_conversation(
         assert (await ada.edited()).text == "whose name?"
 
 
-async def test_without_the_bots_codec_its_classes_are_named(tmp_path: Path, shop: Any) -> None:
+async def test_without_the_bots_codec_its_classes_are_named(
+    tmp_path: Path, shop: Any, command: Command
+) -> None:
     path, url = tmp_path / "bot.pickle", f"sqlite:///{tmp_path / 'bot.db'}"
     persistence = PicklePersistence[Any, Any, Any](path)
     persistence.set_bot(ExtBot("1:own"))
     await persistence.update_user_data(7, {"n": 1, "order": shop.Order("pen")})
-    done = run(tmp_path, "import-pickle", str(path), "--to", url, "--i-trust-this-file", "--prefix", "shop:")
-    assert done.returncode == 1
-    assert done.stderr.startswith("left out: user_data.7.order: shop_that_moves.Order is not a type")
-    assert run(tmp_path, "ls", "--url", url).stdout == "shop:user_data:7\n"
+    import_it = ("import-pickle", str(path), "--to", url, "--i-trust-this-file", "--prefix", "shop:")
+    code, told, left_out = await asyncio.to_thread(command, *import_it)
+    assert (code, told) == (1, "written: 1 user_data; unchanged: 0; left out: 1; conflicts: 0\n")
+    assert left_out.startswith("left out: user_data.7.order: shop_that_moves.Order is not a type")
+    assert await asyncio.to_thread(command, "ls", "--url", url) == (0, "shop:user_data:7\n", "")
 
 
-def test_json_is_imported(tmp_path: Path, here: Here) -> None:
+def test_json_is_imported(tmp_path: Path, command: Command) -> None:
     url = f"sqlite:///{tmp_path / 'bot.db'}"
     (tmp_path / "bot.json").write_text(
         '{"user_data": {"7": {"n": 1}}, "conversations": {"a": {"[1, 2]": 3}}}'
     )
     counts = "unchanged: 0; left out: 0; conflicts: 0\n"
-    assert here("import-json", "bot.json", "--to", url) == (
+    assert command("import-json", "bot.json", "--to", url) == (
         0,
         f"written: 1 conversation, 1 user_data; {counts}",
         "",
     )
     (tmp_path / "bot.json").write_text('{"user_data": {"7": {"n": 2}}}')
-    code, _, told = here("import-json", "bot.json", "--to", url)
+    code, _, told = command("import-json", "bot.json", "--to", url)
     assert code == 1
     assert told == "kept: telegram_bot:user_data:7 is there with other data; --overwrite replaces it\n"
-    assert here("import-json", "bot.json", "--to", url, "--overwrite") == (
+    assert command("import-json", "bot.json", "--to", url, "--overwrite") == (
         0,
         f"written: 1 user_data; {counts}",
         "",
     )
-    assert here("show", "telegram_bot:user_data:7", "--url", url) == (0, "{'n': 2}\n", "")
+    assert command("show", "telegram_bot:user_data:7", "--url", url) == (0, "{'n': 2}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -276,9 +257,9 @@ def test_json_is_imported(tmp_path: Path, here: Here) -> None:
         (["export-pickle", "b.pickle", "--from", "memory://"], "there is nothing to export"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, here: Here, arguments: list[str], says: str) -> None:
+def test_what_is_wrong_is_said(tmp_path: Path, command: Command, arguments: list[str], says: str) -> None:
     (tmp_path / "a.json").write_text('{"user_data": {"7": {"n": 1}}}')
-    code, printed, _ = here(*arguments)
+    code, printed, _ = command(*arguments)
     assert printed == ""
     assert isinstance(code, str)
     assert code.startswith("sessionkit: ")
