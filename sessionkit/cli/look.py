@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.pretty import Pretty
 
-from sessionkit.cli.reading import reading_codec, time_of
+from sessionkit.cli.reading import showing_codec, time_of
 from sessionkit.codec import read_info
 from sessionkit.errors import CodecError
 from sessionkit.registry import open_store
@@ -25,7 +25,7 @@ async def show_record(key: str, url: str | None, *, header: bool) -> bool:
     Raises:
         CodecError: It cannot be decoded, or holds types that a bot has registered.
     """
-    codec = reading_codec()
+    codec = showing_codec()
     async with open_store(url, outage="raise") as store:
         record = await store.get(key)
     if record is None:

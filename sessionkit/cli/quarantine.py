@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.pretty import Pretty
 
 from sessionkit.cli.options import PrefixOption, StoreOption
-from sessionkit.cli.reading import reading_codec, time_of
+from sessionkit.cli.reading import reading_codec, showing_codec, time_of
 from sessionkit.errors import CodecError, ConfigurationError, SessionKitError
 from sessionkit.quarantine import Entry, Quarantine
 from sessionkit.registry import open_store
@@ -100,7 +100,7 @@ async def _show(key: str, prefix: str | None, url: str | None) -> bool:
 
 def _print_value(entry: Entry) -> None:
     try:
-        value = reading_codec().decode(entry.value, key=entry.record_key)
+        value = showing_codec().decode(entry.value, key=entry.record_key)
     except CodecError as error:
         _console().print(f"not readable: {error}")
         _console().print(f"begins: {entry.value[:_SHOWN_BYTES].hex()}")

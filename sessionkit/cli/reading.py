@@ -25,6 +25,20 @@ def reading_codec() -> MsgpackCodec:
     )
 
 
+def showing_codec() -> MsgpackCodec:
+    """Return a codec as ``reading_codec`` does, that also reads python-telegram-bot's own objects.
+
+    Raises:
+        ConfigurationError: The settings are wrong.
+    """
+    # Here, as importing python-telegram-bot takes longer than most commands.
+    from sessionkit.ptb import register_telegram_objects
+
+    codec = reading_codec()
+    register_telegram_objects(codec)
+    return codec
+
+
 def time_of(seconds: float) -> str:
     """Return a time since the Unix epoch as text, in UTC."""
     try:

@@ -188,6 +188,8 @@ async def test_a_bot_moves_in_mid_conversation(
         assert application.bot_data == {"orders": {1: shop.Order("pen")}}
         assert application.user_data[1500] == {"n": 1500, "note": "1500 " * 60, "pair": (1500, {"a"})}
         assert 5 not in application.chat_data
+        shown = await asyncio.to_thread(command, "show", "telegram_bot:user_data:1", "--url", url)
+        assert "User(first_name='Ada', id=1" in shown[1]
         await ada.press(None, "pay")
         assert (await ada.edited()).text == "whose name?"
         await ada.send("Mine").expects("Mine, Ada, (1, 50)")
