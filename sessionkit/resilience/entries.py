@@ -25,7 +25,7 @@ _NOTHING: Final = b""
 _OVERHEAD: Final = 800
 """Bytes an entry takes in this process at most beside its key and values."""
 
-MOST_SENT: Final = 64
+MOST_SENT: Final = 256
 """More writes of one key than are under way at once when an outage begins; they are few in most entries."""
 
 

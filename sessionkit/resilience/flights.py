@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sessionkit.resilience.entries import MOST_SENT
 from sessionkit.store import ABSENT, Absent
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 _MOST_ASTRAY: Final = 1024
 """Of how many keys puts that went astray are remembered; one that is not is met as somebody else's."""
+
+
+class _Astray(NamedTuple):
+    """A put that may be met; ``ended`` tells which operations began after it had."""
+
+    write_id: Version
+    acknowledged: bool
+    ended: int
 
 
 class Flight:
@@ -27,12 +35,14 @@ class Flight:
         replaced: Whether a put that began later was acknowledged meanwhile.
         acknowledged: Whether its caller is told that it is done.
         known: Whether it is known where a put stands, so that it cannot be met unexpectedly.
+        began: Tells which puts had ended before.
     """
 
-    __slots__ = ("acknowledged", "alone", "conditional", "deleted", "known", "makes", "replaced")
+    __slots__ = ("acknowledged", "alone", "began", "conditional", "deleted", "known", "makes", "replaced")
 
-    def __init__(self, makes: Version | Absent | None, conditional: bool) -> None:
+    def __init__(self, makes: Version | Absent | None, conditional: bool, began: int) -> None:
         self.makes = makes
+        self.began = began
         self.conditional = conditional
         self.alone = True
         self.deleted = False
@@ -52,11 +62,12 @@ class Flights:
 
     def __init__(self) -> None:
         self._under_way: dict[str, list[Flight]] = {}
-        self._astray: OrderedDict[str, tuple[tuple[Version, bool], ...]] = OrderedDict()
+        self._astray: OrderedDict[str, list[_Astray]] = OrderedDict()
+        self._ends = 0
 
     def begin(self, key: str, makes: Version | Absent | None = None, conditional: bool = False) -> Flight:
         """Take note of an operation; ``end`` must follow."""
-        flight = Flight(makes, conditional)
+        flight = Flight(makes, conditional, self._ends)
         others = self._under_way.get(key)
         if others is None:
             self._under_way[key] = [flight]
@@ -73,6 +84,12 @@ class Flights:
         """Take note that the primary has a write; where it stands is known if no other one overlaps it."""
         flight.acknowledged = True
         flight.known = flight.alone
+        if key in self._astray:
+            # What was acknowledged before this one began does not stand there any more.
+            puts = self._astray.pop(key)
+            left = [put for put in puts if put.ended > flight.began or not put.acknowledged]
+            if left:
+                self._astray[key] = left
         if not flight.alone:
             for other in self._under_way[key]:
                 if other is flight:
@@ -89,8 +106,9 @@ class Flights:
         makes = flight.makes
         # A deletion is not remembered: that nothing is there may be another's doing as well.
         if not flight.known and makes is not None and not isinstance(makes, Absent):
-            earlier = self._astray.pop(key, ())
-            self._astray[key] = (*earlier, (makes, flight.acknowledged))[-MOST_SENT:]
+            self._ends += 1
+            earlier = self._astray.pop(key, [])
+            self._astray[key] = [*earlier, _Astray(makes, flight.acknowledged, self._ends)][-MOST_SENT:]
             if len(self._astray) > _MOST_ASTRAY:
                 self._astray.popitem(last=False)
 
@@ -105,7 +123,7 @@ class Flights:
         astray = self._astray.get(key, ())
         under_way = self._under_way.get(key, ())
         return [
-            *(version for version, acknowledged in astray if not (conditional and acknowledged)),
+            *(put.write_id for put in astray if not (conditional and put.acknowledged)),
             *(
                 flight.makes
                 for flight in under_way

@@ -16,6 +16,7 @@ from sessionkit.resilience import (
     RetryPolicy,
     State,
 )
+from sessionkit.resilience.entries import MOST_SENT
 from sessionkit.resilience.flights import Flights
 from sessionkit.store import ABSENT, Put, new_version
 from sessionkit.testing.virtual_time import virtual_clock
@@ -275,5 +276,20 @@ def test_what_went_astray_is_bounded() -> None:
     for _ in range(500):
         flights.end("4999", flights.begin("4999", new_version()))
     assert len(flights._astray) == 1024
-    assert len(flights.of("4999", conditional=False)) == 64
+    assert len(flights.of("4999", conditional=False)) == MOST_SENT
     assert flights._under_way == {}
+
+
+def test_a_write_that_began_later_ends_what_was_acknowledged_before() -> None:
+    flights = Flights()
+    first, second, third = (new_version() for _ in range(3))
+    overlapping = [flights.begin("key", version) for version in (first, second)]
+    for flight in overlapping:
+        flights.acknowledge("key", flight)
+        flights.end("key", flight)
+    assert flights.of("key", conditional=False) == [first, second]
+    flight = flights.begin("key", third)
+    assert flights.of("key", conditional=False) == [first, second, third]
+    flights.acknowledge("key", flight)
+    flights.end("key", flight)
+    assert flights.of("key", conditional=False) == []
