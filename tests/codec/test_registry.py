@@ -102,7 +102,7 @@ def test_factories_have_tags_of_their_own() -> None:
         ("other", Plain, "already has the tag 'plain'"),
         ("other", list, "already has the tag 'list'"),
         ("other", wrong, "a factory is a hashable callable"),
-        ("A", Text, "a tag is 1 to 64 characters"),
+        ("a b", Text, "a tag is 1 to 64 characters"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             codec.register_factory(tag, factory)
