@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sessionkit.codec.wire import EXTENSION_ITEMS
+from sessionkit.codec.wire import LEAF_ITEMS
 
 if TYPE_CHECKING:
     from sessionkit.codec.limits import Limits
@@ -32,9 +32,10 @@ def check_counts(body: bytes, limits: Limits) -> None:
         number = int.from_bytes(body[place + 1 : place + 1 + width], "big") if width else head & 0x0F
         place += 1 + width
         if head in _EXTENSIONS or head in _SHORT_EXTENSIONS:
-            place += 1 + _SHORT_EXTENSIONS.get(head, number)
+            size = _SHORT_EXTENSIONS.get(head, number)
+            place += 1 + size
             due -= 1
-            room -= EXTENSION_ITEMS
+            room -= LEAF_ITEMS if size else 0
             continue
         if head in _STRINGS:
             if number > limits.string_bytes:

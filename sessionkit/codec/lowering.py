@@ -13,7 +13,7 @@ from sessionkit.codec.path import Element, Index, Inside, Item, Key, Step, rende
 from sessionkit.codec.raw import pack
 from sessionkit.codec.registry import Registration, Registry, name_of
 from sessionkit.codec.spread import WRITTEN, is_spread, is_spread_set
-from sessionkit.codec.wire import EXTENSION_ITEMS, Leaf, Mark
+from sessionkit.codec.wire import LEAF_ITEMS, Leaf, Mark
 from sessionkit.errors import CodecError, RecordTooLarge, UnsupportedType
 
 if TYPE_CHECKING:
@@ -98,19 +98,15 @@ class Lowering:
         return self._leaf(Leaf.INT, dump_int(value))
 
     def _leaf(self, code: Leaf, payload: bytes) -> ExtType:
-        self._take(EXTENSION_ITEMS)
+        self._take(LEAF_ITEMS if payload else 0)
         return ExtType(code, payload)
-
-    def _mark(self, mark: Mark) -> ExtType:
-        self._take(EXTENSION_ITEMS)
-        return _MARKS[mark]
 
     def _object(self, value: object, registration: Registration) -> object:
         self._enter(value)
         self._count(3)
         made = self._call(registration.to, value)
         self._steps.append(Inside(registration.tag))
-        lowered = [self._mark(Mark.REGISTERED), registration.tag, self.lower(made)]
+        lowered = [_MARKS[Mark.REGISTERED], registration.tag, self.lower(made)]
         self._steps.pop()
         self._open.remove(id(value))
         return lowered
@@ -119,10 +115,10 @@ class Lowering:
         return self._sequence(value)
 
     def _tuple(self, value: tuple[object, ...]) -> list[object]:
-        return self._sequence(value, self._mark(Mark.TUPLE))
+        return self._sequence(value, _MARKS[Mark.TUPLE])
 
     def _deque(self, value: deque[object]) -> list[object]:
-        return self._sequence(value, self._mark(Mark.DEQUE), value.maxlen)
+        return self._sequence(value, _MARKS[Mark.DEQUE], value.maxlen)
 
     def _sequence(self, values: Collection[object], *head: object) -> list[object]:
         self._count(len(head) + len(values))
@@ -138,10 +134,10 @@ class Lowering:
         return lowered
 
     def _set(self, value: set[object]) -> list[object]:
-        return [self._mark(Mark.SET), *self._elements(value)]
+        return [_MARKS[Mark.SET], *self._elements(value)]
 
     def _frozenset(self, value: frozenset[object]) -> list[object]:
-        return [self._mark(Mark.FROZENSET), *self._elements(value)]
+        return [_MARKS[Mark.FROZENSET], *self._elements(value)]
 
     def _elements(self, values: Collection[object]) -> list[object]:
         self._count(1 + len(values))
@@ -160,20 +156,20 @@ class Lowering:
         if all(map(is_, keys, value)):
             self._count(2 * len(value))
             return dict(zip(keys, self._values(value), strict=True))
-        return [self._mark(Mark.MAP), *self._flat(keys, value)]
+        return [_MARKS[Mark.MAP], *self._flat(keys, value)]
 
     def _ordered_dict(self, value: OrderedDict[object, object]) -> list[object]:
         if getattr(value, "__dict__", None):
             self._refuse(UnsupportedType, "an OrderedDict with attributes of its own is not kept")
         if not is_spread(value, WRITTEN):
             self._refuse_keys()
-        return [self._mark(Mark.ORDERED_DICT), *self._flat(self._keys(value), value)]
+        return [_MARKS[Mark.ORDERED_DICT], *self._flat(self._keys(value), value)]
 
     def _default_dict(self, value: defaultdict[object, object]) -> list[object]:
         if not is_spread(value, WRITTEN):
             self._refuse_keys()
         return [
-            self._mark(Mark.DEFAULT_DICT),
+            _MARKS[Mark.DEFAULT_DICT],
             self._factory_tag(value.default_factory),
             *self._flat(self._keys(value), value),
         ]

@@ -123,7 +123,8 @@ class MsgpackCodec(Codec):
         """Keep the instances of a dataclass by their fields; a record must have exactly these.
 
         An instance with other attributes is refused, but for what a ``functools.cached_property`` computed.
-        The class is called with its fields again, so a ``__post_init__`` must leave fields as it left them.
+        The class is called with its fields again; where a ``__post_init__`` would change them once more, the
+        instance is refused.
 
         Raises:
             ConfigurationError: See ``register``; or the class is not made from exactly its fields.

@@ -153,18 +153,35 @@ class Registry:
 
     def _add_record(self, tag: str, cls: type[T], names: tuple[str, ...]) -> None:
         slots = {slot for base in cls.__mro__ for slot in _slots_of(base)} - set(names)
+        changes_fields = hasattr(cls, "__post_init__")
 
         def to(obj: T) -> dict[str, object]:
             more = getattr(obj, "__dict__", {}).keys() - names | {
                 slot for slot in slots if hasattr(obj, slot)
             }
-            if more := {name for name in more if not _is_cached(cls, name)}:
+            if more := {name for name in more if not _is_made_again(cls, name)}:
                 raise UnsupportedType(
                     f"this {name_of(cls)} has attributes that are no fields: {', '.join(sorted(more))}"
                 )
-            return {name: getattr(obj, name) for name in names}
+            if isinstance(obj, tuple) and len(obj) != len(names):
+                raise UnsupportedType(f"this {name_of(cls)} has {len(obj)} items for {len(names)} fields")
+            fields = {name: getattr(obj, name) for name in names}
+            if changes_fields:
+                _check_same(cls(**fields), fields)
+            return fields
 
         self.add(tag, cls, to, lambda data: cls(**_fields_of(cls, names, data)))
+
+
+def _check_same(again: object, fields: dict[str, object]) -> None:
+    """Refuse an object whose ``__post_init__`` would not leave the fields that it once left."""
+    for name, value in fields.items():
+        new = getattr(again, name)
+        if new is not value and (type(new) is not type(value) or new != value):
+            raise UnsupportedType(
+                f"the __post_init__ of {name_of(type(again))} makes another {name} of this one;"
+                " register the class with codec.register and two functions"
+            )
 
 
 def _check_tag(tag: str) -> None:
@@ -196,9 +213,10 @@ def _mangled(base: type, name: str) -> str:
     return f"_{base.__name__.lstrip('_')}{name}" if private else name
 
 
-def _is_cached(cls: type, name: str) -> bool:
-    """Tell whether an attribute is what a cached property computed, and will compute again."""
-    return any(isinstance(base.__dict__.get(name), cached_property) for base in cls.__mro__)
+def _is_made_again(cls: type, name: str) -> bool:
+    """Tell whether an attribute is what a cached property computed, or what typing notes of ``C[int]()``."""
+    cached = any(isinstance(base.__dict__.get(name), cached_property) for base in cls.__mro__)
+    return cached or name == "__orig_class__"
 
 
 def name_of(type_: type) -> str:

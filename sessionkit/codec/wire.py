@@ -60,8 +60,8 @@ class Leaf(IntEnum):
 MARK_CODES: Final = {int(mark): mark for mark in Mark}
 LEAF_CODES: Final = {int(leaf): leaf for leaf in Leaf}
 
-EXTENSION_ITEMS: Final = 4
-"""How many elements more than another one an extension object counts, as it takes so much longer to read."""
+LEAF_ITEMS: Final = 4
+"""How many elements more than another one a leaf with a payload counts, as it takes longer to read."""
 
 SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 """The types whose values msgpack keeps by itself."""

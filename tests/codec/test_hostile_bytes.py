@@ -332,7 +332,7 @@ ITEMS = LIMITS.items
 AT_THE_BOUND = {
     "empty lists": _repeated(ITEMS // 2 - 1, b"\x90"),
     "empty lists, uncounted": _repeated(ITEMS - 5, b"\x90"),
-    "empty deques": _repeated(ITEMS // 8 - 1, body([ext(Mark.DEQUE), None])),
+    "empty deques": _repeated(ITEMS // 4 - 1, body([ext(Mark.DEQUE), None])),
     "empty deques, uncounted": _repeated(ITEMS // 5 - 1, body([ext(Mark.DEQUE), None])),
     "empty sets, uncounted": _repeated(ITEMS // 4 - 2, body([ext(Mark.SET)])),
     "empty ordered dicts, uncounted": _repeated(ITEMS // 4 - 2, body([ext(Mark.ORDERED_DICT)])),

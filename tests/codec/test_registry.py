@@ -7,12 +7,14 @@ from collections import OrderedDict, defaultdict
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 
 from sessionkit.codec import MsgpackCodec
 from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord, UnsupportedType
+
+T = TypeVar("T")
 
 
 class Plain:
@@ -89,6 +91,49 @@ def test_a_dataclass_that_is_a_container_too_is_no_record() -> None:
     for cls in (Basket, Failure):
         with pytest.raises(ConfigurationError, match="holds more than its fields"):
             MsgpackCodec().register_dataclass("a", cls)
+
+
+@dataclass
+class Growing:
+    size: int
+
+    def __post_init__(self) -> None:
+        self.size += 1
+
+
+@dataclass
+class Cleaned:
+    name: str
+
+    def __post_init__(self) -> None:
+        self.name = self.name.strip()
+
+
+@dataclass
+class Box(Generic[T]):
+    content: T
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+def test_an_object_that_would_not_be_made_again_as_it_is_is_refused() -> None:
+    codec = MsgpackCodec()
+    codec.register_dataclass("growing", Growing)
+    codec.register_dataclass("cleaned", Cleaned)
+    codec.register_dataclass("box", Box)
+    codec.register_namedtuple("pair", Pair)
+    for kept in (Cleaned(" a "), Box[int](1), Pair(1, 2)):
+        assert codec.decode(codec.encode(kept)) == kept
+    with pytest.raises(
+        UnsupportedType, match=r"^value\[0\]: the __post_init__ of .*Growing makes another size"
+    ):
+        codec.encode([Growing(1)])
+    for wrong in (tuple.__new__(Pair, (1,)), tuple.__new__(Pair, (1, 2, 3))):
+        with pytest.raises(UnsupportedType, match=r"^value: this .*Pair has [13] items for 2 fields"):
+            codec.encode(wrong)
 
 
 def test_factories_have_tags_of_their_own() -> None:
