@@ -46,6 +46,22 @@ def saved(server_binary: ServerBinary, tmp_path_factory: pytest.TempPathFactory)
     return figures | {"printed": done.stdout, "svg": (folder / "chart.svg").read_text(encoding="utf-8")}
 
 
+def test_the_codec_is_compared_with_those_that_keep_the_value(tmp_path: Path) -> None:
+    done = _run("codec", f"--json={tmp_path / 'figures.json'}")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    rows = {(row["shape"], row["entrant"]): row for row in figures["rows"]}
+    for (shape, entrant), row in rows.items():
+        kept = row["size"] is not None
+        assert kept or (shape, entrant) not in {("small session", "msgpack"), (shape, "sessionkit")}
+        assert kept == (row["ratio"] is not None)
+    assert rows["int keys", "json"]["size"] is None
+    assert rows["small session", "msgpack"]["ratio"] == 1.0
+    assert [bar["shape"] for bar in figures["bars"]] == ["small session", "cart", "nested"]
+    assert all(bar["met"] == (bar["seen"] <= 2) for bar in figures["bars"])
+    assert "ratio of both" in done.stdout
+
+
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     # It is in no wheel. What is imported already, sessionkit among it, stays the one that is installed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from msgpack import ExtType, Timestamp
@@ -77,10 +76,11 @@ class Lifting:
         return [self._value(node, depth) if type(node) in _TO_LIFT else node for node in nodes]
 
     def _map(self, pairs: Pairs, depth: int) -> dict[object, object]:
-        made: dict[object, object] = {}
-        with suppress(TypeError):  # a list is no key
-            if len(pairs) <= FEW or is_spread([key for key, _ in pairs]):
-                made = dict(pairs)
+        try:
+            spread = len(pairs) <= FEW or is_spread([key for key, _ in pairs])
+            made: dict[object, object] = dict(pairs) if spread else {}
+        except TypeError:  # a list is no key
+            made = {}
         if len(made) != len(pairs) or not SCALARS.issuperset(map(type, made)):
             raise CorruptRecord("a map with keys that are no scalars, are there twice or collide too often")
         for key, node in pairs:

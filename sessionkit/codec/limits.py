@@ -24,7 +24,7 @@ class Limits:
         items: The most elements of a record: every list item, dict key and dict value counts one, every
             container one more, also to say what it is if it is no list or dict; and a value that msgpack has
             no type for, such as a datetime, four more. A record of fewer bytes than this, or of fewer than
-            four times this if it is plain data, is read without being counted.
+            three times this if it is plain data, is read without being counted.
         depth: The most containers inside one another, at most 128; a registered object counts as one.
         string_bytes: The most bytes of one str in UTF-8, of one bytes, or of any other value that holds no
             others.

@@ -18,10 +18,13 @@ _BOXES: Final = frozenset({list, dict})
 _BOX_HEADS: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 """The bytes that begin an array or a map."""
 
+_FEW_HEADS: Final = 1024
+"""In bodies up to this size, it is worth while to look whether there are too few heads to be deep."""
+
 _TO_DATETIME: Final = 3
 """Makes of a msgpack timestamp what is not packed again."""
 
-PLAIN_UNCOUNTED: Final = 4
+PLAIN_UNCOUNTED: Final = 3
 """Plain bodies of so many bytes for each element that is allowed are unpacked uncounted, as that is fast: an
 element has at least one byte, and takes at most 72 of memory."""
 
@@ -86,10 +89,9 @@ def unpack_plain(body: bytes, limits: Limits) -> object:
             return NOT_PLAIN
     except UNPACK_ERRORS:
         return NOT_PLAIN
-    heads = len(body) - len(body.translate(None, _BOX_HEADS))
-    if heads > limits.depth and not _is_shallow(value, limits.depth):
-        return NOT_PLAIN
-    return value
+    if len(body) <= _FEW_HEADS and len(body) - len(body.translate(None, _BOX_HEADS)) <= limits.depth:
+        return value
+    return value if _is_shallow(value, limits.depth) else NOT_PLAIN
 
 
 def _refuse(_code: int, _payload: bytes) -> object:

@@ -75,7 +75,7 @@ def test_items_are_bound_and_what_is_written_is_read(value: Any) -> None:
         try:
             assert codec.decode(codec.encode(value)) == value
         except RecordTooLarge:
-            if 4 * items < len(encoded) - HEADER_BYTES:  # shorter ones are small whatever they hold
+            if 3 * items < len(encoded) - HEADER_BYTES:  # shorter ones are small whatever they hold
                 with pytest.raises(RecordTooLarge, match=f"too many elements, and the limit is {items}: "):
                     codec.decode(encoded)
         else:
