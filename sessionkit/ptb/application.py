@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sessionkit.ptb")
 
 DEFAULT_MAX_CACHED: Final = 10_000
-DEFAULT_LEASE: Final = 15.0
+DEFAULT_LEASE: Final = 10.0
 DEFAULT_SWEEP: Final = 60.0
 _LATER: Final = 1.0
 
@@ -140,12 +140,12 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         try:
             work = self._plan.update(update)
             self._desk.keyboards.add_needed(work, update)
-            async with self._desk.turn(work, None):
+            async with self._desk.turn(work, None) as give_back:
                 ids = migrated_ids(update)
                 if ids is not None:
                     await self._migration.move(work, *ids)
                 update = self._desk.keyboards.filled(update)
-                await self._run(work, update, super().process_update)
+                await self._run(work, update, super().process_update, give_back)
         except SessionKitError as error:
             await self.process_error(update, error)
 
@@ -287,9 +287,13 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             self._timeouts.set(timeout.handler.name, timeout.key, seconds, timeout.update)
 
     async def _run(
-        self, work: Work, update: object, handle: Callable[[object], Coroutine[Any, Any, None]]
+        self,
+        work: Work,
+        update: object,
+        handle: Callable[[object], Coroutine[Any, Any, None]],
+        give_back: Callable[[], None],
     ) -> None:
-        """Have an update handled, commit, and send its answers."""
+        """Have an update handled, commit, and send its answers, for which no other instance need wait."""
         with collecting() as commit:
             await handle(update)
             callbacks = commit.close()
@@ -309,6 +313,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             if callbacks and self._held_back.follows(answers):
                 self._held_back.add(answers)
             elif callbacks:
+                give_back()
                 await self._send(answers)
                 # They may have changed something themselves, such as the data behind the buttons they sent.
                 await self._writer.commit(self._desk.hold(work))
@@ -331,14 +336,15 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                 return
             update = Update.de_json(json.loads(entry["update"]), self.bot)
             work = self._plan.update(update)
-            async with self._desk.turn(work, None):
+            async with self._desk.turn(work, None) as give_back:
                 entry = self._timeouts.read(slot)
                 if entry is None:
                     return
                 if entry["deadline"] > time.time():
                     self._timeouts.watch(name, key, entry["deadline"])
                     return
-                await self._run(work, update, Ending(self, handler, self._plan.conversation(name, key)))
+                ending = Ending(self, handler, self._plan.conversation(name, key))
+                await self._run(work, update, ending, give_back)
         except SessionKitError as error:
             if may_pass(error):
                 self._timeouts.watch(name, key, time.time() + _LATER)

@@ -15,7 +15,7 @@ from sessionkit.ptb.turns import Turns
 from sessionkit.ptb.work import WorkPlan, working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from sessionkit.ptb.persistence import SessionPersistence
     from sessionkit.ptb.private import AnyApplication
@@ -63,9 +63,12 @@ class Desk:
         self.dropped: set[str] = set()
 
     @asynccontextmanager
-    async def turn(self, work: Work, wait: float | None) -> AsyncIterator[None]:
-        """Run the body in the work's turn, with its data loaded."""
-        async with self._turns.take(work.turns, wait), self._locks.hold(work.turns, wait):
+    async def turn(self, work: Work, wait: float | None) -> AsyncIterator[Callable[[], None]]:
+        """Run the body in the work's turn, with its data loaded.
+
+        Once it calls what it is given, other instances may go on; this one waits for the body's end.
+        """
+        async with self._turns.take(work.turns, wait), self._locks.hold(work.turns, wait) as give_back:
             pinned = list(work.slots)
             self.pin(pinned, 1)
             interrupted = False
@@ -73,7 +76,7 @@ class Desk:
                 await self._ledger.load(list(work.slots.values()))
                 interrupted = True
                 with working(work):
-                    yield
+                    yield give_back
                 interrupted = False
             finally:
                 self.pin(pinned, -1)

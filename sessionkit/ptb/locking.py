@@ -34,8 +34,8 @@ class StoreLocks:
         self._holders: dict[asyncio.Task[None], str] = {}
 
     @asynccontextmanager
-    async def hold(self, names: Collection[str], wait: float | None) -> AsyncIterator[None]:
-        """Hold the locks while the body runs.
+    async def hold(self, names: Collection[str], wait: float | None) -> AsyncIterator[Callable[[], None]]:
+        """Hold the locks while the body runs, or until it calls what it is given.
 
         All are tried at once. Where that fails those that were had are given back, and they are waited for
         one after the other in sorted order, as everybody does, so that nobody waits in a circle.
@@ -66,7 +66,7 @@ class StoreLocks:
                     holds.append(_Hold(self, name, wait))
                     await _had(holds[-1:])
             with _guarded(holds):
-                yield
+                yield lambda: _give_back(holds)
         finally:
             for hold in holds:
                 hold.release()
@@ -148,6 +148,12 @@ def _guarded(holds: list[_Hold]) -> Iterator[None]:
     finally:
         for hold in holds:
             hold.when_lost = lambda: None
+
+
+def _give_back(holds: list[_Hold]) -> None:
+    for hold in holds:
+        hold.when_lost = lambda: None
+        hold.release()
 
 
 async def _had(holds: list[_Hold]) -> None:
