@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from sessionkit.testing.botapi import BotApiServer
     from tests.ptb.conftest import AnyApplication
 
+PUBLIC_ALL_THE_SAME = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
+"""What a named tuple offers."""
+
 NOTHING = Marks(set(), set(), set())
 
 
@@ -198,7 +201,7 @@ def test_only_one_module_touches_them() -> None:
                 assert "._" not in f".{node.module}", f"{path.name}:{node.lineno}"
                 assert not any(alias.name.startswith("_") for alias in node.names)
             if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
-                if node.attr in {"_replace", "_fields"}:
-                    continue  # a named tuple's, which are public
+                if node.attr in PUBLIC_ALL_THE_SAME:
+                    continue
                 assert isinstance(node.value, ast.Name), f"{path.name}:{node.lineno}"
                 assert node.value.id in {"self", "cls"}, f"{path.name}:{node.lineno}: {node.attr}"
