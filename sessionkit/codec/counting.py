@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sessionkit.codec.wire import LEAF_ITEMS
+from sessionkit.codec.wire import extension_items
 
 if TYPE_CHECKING:
     from sessionkit.codec.limits import Limits
@@ -33,9 +33,9 @@ def check_counts(body: bytes, limits: Limits) -> None:
         place += 1 + width
         if head in _EXTENSIONS or head in _SHORT_EXTENSIONS:
             size = _SHORT_EXTENSIONS.get(head, number)
+            room -= extension_items(body[place], size) if place < end else 0
             place += 1 + size
             due -= 1
-            room -= LEAF_ITEMS if size else 0
             continue
         if head in _STRINGS:
             if number > limits.string_bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgpack import ExtType, Timestamp
 
-from sessionkit.codec.leaves import LOADERS
+from sessionkit.codec.leaves import KEY_INT_BYTES, LOADERS, int_size
 from sessionkit.codec.raw import unpack
 from sessionkit.codec.spread import FEW, is_spread, is_spread_set
 from sessionkit.codec.wire import LEAF_CODES, MARK_CODES, SCALARS, Leaf, Mark
@@ -31,6 +31,8 @@ class Lifting:
         self._registered = registry.by_tag
         self._factories = registry.factories
         self._limits = limits
+        self._has_huge_ints = False
+        self._keys_around = 0
 
     def lift(self, body: bytes) -> object:
         """Return the value of a body whose lengths were checked.
@@ -51,6 +53,8 @@ class Lifting:
         bound = "int_bytes" if leaf is Leaf.INT else "string_bytes"
         if len(payload) > getattr(self._limits, bound):
             raise self._limits.refusal(f"an extension {leaf.name} of {len(payload)} bytes", bound)
+        if leaf is Leaf.INT and len(payload) > KEY_INT_BYTES:
+            self._has_huge_ints = True
         try:
             return LOADERS[leaf](payload)
         except CodecError:
@@ -73,6 +77,8 @@ class Lifting:
         return self._values(node, depth - 1)
 
     def _values(self, nodes: list[object], depth: int) -> list[object]:
+        if self._keys_around and self._has_huge_ints and any(map(_is_huge, nodes)):
+            raise CorruptRecord("a key or an element with an int that is too long for one")
         return [self._value(node, depth) if type(node) in _TO_LIFT else node for node in nodes]
 
     def _map(self, pairs: Pairs, depth: int) -> dict[object, object]:
@@ -91,9 +97,8 @@ class Lifting:
     def _marked(self, mark: Mark, nodes: list[object], depth: int) -> object:
         if mark is Mark.REGISTERED:
             return self._object(nodes, depth)
-        values = self._values(nodes, depth)
         try:
-            return _MAKERS[mark](self, values)
+            return _MAKERS[mark](self, nodes, depth)
         except CodecError:
             raise
         except (TypeError, ValueError, OverflowError) as error:
@@ -117,45 +122,50 @@ class Lifting:
                 f"the function registered under {tag!r} raised {type(error).__qualname__}"
             ) from error
 
-    def _tuple(self, values: list[object]) -> object:
-        return tuple(values)
+    def _tuple(self, nodes: list[object], depth: int) -> object:
+        return tuple(self._values(nodes, depth))
 
-    def _set(self, values: list[object]) -> object:
-        return set(self._elements(values))
-
-    def _frozenset(self, values: list[object]) -> object:
-        return frozenset(self._elements(values))
-
-    def _elements(self, values: list[object]) -> list[object]:
-        if not is_spread_set(values) or len(set(values)) != len(values):
+    def _set(self, nodes: list[object], depth: int) -> set[object]:
+        elements = self._hashables(nodes, depth)
+        made = set(elements) if is_spread_set(elements) else set()
+        if len(made) != len(elements):
             raise ValueError("elements that collide")
-        return values
+        return made
 
-    def _deque(self, values: list[object]) -> object:
-        maxlen: Any = values[0] if values else 0
-        if maxlen is not None and (type(maxlen) is not int or maxlen < len(values) - 1):
+    def _frozenset(self, nodes: list[object], depth: int) -> object:
+        return frozenset(self._set(nodes, depth))
+
+    def _deque(self, nodes: list[object], depth: int) -> object:
+        maxlen: Any = nodes[0] if nodes else 0
+        if maxlen is not None and (type(maxlen) is not int or maxlen < len(nodes) - 1):
             raise ValueError("a deque over its greatest length")
-        if not values:
+        if not nodes:
             raise ValueError("a deque without a greatest length")
-        return deque(values[1:], maxlen)
+        return deque(self._values(nodes[1:], depth), maxlen)
 
-    def _marked_map(self, values: list[object]) -> dict[object, object]:
-        return self._dict(values[::2], values[1::2])
+    def _marked_map(self, nodes: list[object], depth: int) -> dict[object, object]:
+        return self._dict(self._hashables(nodes[::2], depth), self._values(nodes[1::2], depth))
 
-    def _ordered_dict(self, values: list[object]) -> object:
-        return OrderedDict(self._marked_map(values))
+    def _ordered_dict(self, nodes: list[object], depth: int) -> object:
+        return OrderedDict(self._marked_map(nodes, depth))
 
-    def _default_dict(self, values: list[object]) -> object:
-        tag: Any = values[0] if values else 0
+    def _default_dict(self, nodes: list[object], depth: int) -> object:
+        tag: Any = nodes[0] if nodes else 0
         if tag is None:
-            return defaultdict(None, self._marked_map(values[1:]))
+            return defaultdict(None, self._marked_map(nodes[1:], depth))
         if type(tag) is not str:
             raise ValueError("a defaultdict without a factory")
         if tag not in self._factories:
             raise UnsupportedType(
                 f"the record holds a defaultdict of factory {tag[:64]!a}, which is registered nowhere here"
             )
-        return defaultdict(self._factories[tag], self._marked_map(values[1:]))
+        return defaultdict(self._factories[tag], self._marked_map(nodes[1:], depth))
+
+    def _hashables(self, nodes: list[object], depth: int) -> list[object]:
+        self._keys_around += 1
+        values = self._values(nodes, depth)
+        self._keys_around -= 1
+        return values
 
     def _dict(self, keys: list[object], values: list[object]) -> dict[object, object]:
         try:
@@ -167,7 +177,11 @@ class Lifting:
         return made
 
 
-_MAKERS: Final[dict[Mark, Callable[[Lifting, list[object]], object]]] = {
+def _is_huge(node: object) -> bool:
+    return type(node) is int and int_size(node) > KEY_INT_BYTES
+
+
+_MAKERS: Final[dict[Mark, Callable[[Lifting, list[object], int], object]]] = {
     Mark.TUPLE: Lifting._tuple,
     Mark.SET: Lifting._set,
     Mark.FROZENSET: Lifting._frozenset,

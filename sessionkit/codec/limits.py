@@ -23,8 +23,8 @@ class Limits:
         stored_bytes: The most bytes of a whole record.
         items: The most elements of a record: every list item, dict key and dict value counts one, every
             container one more, also to say what it is if it is no list or dict; and a value that msgpack has
-            no type for, such as a datetime, four more. A record of fewer bytes than this, or of fewer than
-            three times this if it is plain data, is read without being counted.
+            no type for, such as a datetime, four more (a Fraction sixteen). A record of fewer bytes than
+            this, or of fewer than three times this if it is plain data, is read without being counted.
         depth: The most containers inside one another, at most 128; a registered object counts as one.
         string_bytes: The most bytes of one str in UTF-8, of one bytes, or of any other value that holds no
             others.

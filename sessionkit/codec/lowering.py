@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from msgpack import ExtType
 
-from sessionkit.codec.leaves import DUMPERS, dump_int, int_size
+from sessionkit.codec.leaves import DUMPERS, KEY_INT_BYTES, dump_int, int_size
 from sessionkit.codec.path import Element, Index, Inside, Item, Key, Step, render
 from sessionkit.codec.raw import pack
 from sessionkit.codec.registry import Registration, Registry, name_of
 from sessionkit.codec.spread import WRITTEN, is_spread, is_spread_set
-from sessionkit.codec.wire import LEAF_ITEMS, Leaf, Mark
+from sessionkit.codec.wire import Leaf, Mark, extension_items
 from sessionkit.errors import CodecError, RecordTooLarge, UnsupportedType
 
 if TYPE_CHECKING:
@@ -95,10 +95,15 @@ class Lowering:
         size = int_size(value)
         if size > self._limits.int_bytes:
             self._refuse_size(f"an int of {size} bytes", "int_bytes")
+        if size > KEY_INT_BYTES and any(isinstance(step, (Key, Element)) for step in self._steps):
+            self._refuse(
+                UnsupportedType,
+                f"an int of {size} bytes in a key or set, and at most {KEY_INT_BYTES} are kept",
+            )
         return self._leaf(Leaf.INT, dump_int(value))
 
     def _leaf(self, code: Leaf, payload: bytes) -> ExtType:
-        self._take(LEAF_ITEMS if payload else 0)
+        self._take(extension_items(code, len(payload)))
         return ExtType(code, payload)
 
     def _object(self, value: object, registration: Registration) -> object:

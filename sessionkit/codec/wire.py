@@ -60,8 +60,13 @@ class Leaf(IntEnum):
 MARK_CODES: Final = {int(mark): mark for mark in Mark}
 LEAF_CODES: Final = {int(leaf): leaf for leaf in Leaf}
 
-LEAF_ITEMS: Final = 4
-"""How many elements more than another one a leaf with a payload counts, as it takes longer to read."""
 
 SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 """The types whose values msgpack keeps by itself."""
+
+
+def extension_items(code: int, size: int) -> int:
+    """Return how many elements more than another one an extension object counts: it takes longer to read."""
+    if not size:  # a mark
+        return 0
+    return 16 if code == Leaf.FRACTION else 4

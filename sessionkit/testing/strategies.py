@@ -46,6 +46,7 @@ DEEPEST: Final = 20
 
 _ZONES: Final = ("UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Pacific/Apia")
 _EDGES: Final = (-(2**63), -(2**63) - 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64)
+_SIGNS: Final = st.sampled_from([1, -1])
 _MOMENTS: Final = (
     datetime.min,
     datetime.max,
@@ -65,10 +66,15 @@ def text() -> st.SearchStrategy[str]:
 
 @cache
 def integers() -> st.SearchStrategy[int]:
-    """Return a strategy for ints: small ones, those around 64 bits, and some of 4,000 digits."""
-    # Made when drawn, as Hypothesis would print them with the strategy.
-    long = st.sampled_from([1, -1]).map(lambda sign: sign * 10**4_000)
-    return st.one_of(st.integers(), st.integers(-(2**70), 2**70), st.sampled_from(_EDGES), long)
+    """Return a strategy for ints: small ones, those around 64 bits, and some of up to 4,000 digits."""
+    return _short_integers() | st.builds(
+        lambda digits, sign: sign * 10**digits, st.integers(400, 3_999), _SIGNS
+    )
+
+
+@cache
+def _short_integers() -> st.SearchStrategy[int]:
+    return st.one_of(st.integers(), st.integers(-(2**70), 2**70), st.sampled_from(_EDGES))
 
 
 @cache
@@ -137,8 +143,8 @@ def plain_values() -> st.SearchStrategy[Any]:
 @cache
 def leaves() -> st.SearchStrategy[Any]:
     """Return a strategy for every native type that holds no others."""
-    # A signaling NaN is not among the keys: it has no hash.
-    return _hashable_leaves() | st.binary().map(bytearray) | st.just(Decimal("-sNaN123"))
+    # Not among the keys are a signaling NaN, which has no hash, and long ints.
+    return st.one_of(_hashable_leaves(), integers(), st.binary().map(bytearray), st.just(Decimal("-sNaN123")))
 
 
 @cache
@@ -182,7 +188,7 @@ def _hashable_leaves() -> st.SearchStrategy[Any]:
     return st.one_of(
         st.none(),
         st.booleans(),
-        integers(),
+        _short_integers(),
         st.floats(),
         text(),
         st.binary(),

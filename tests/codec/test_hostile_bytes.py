@@ -183,6 +183,10 @@ BROKEN = {
     "colliding set": body(
         [ext(Mark.SET), *(ext(Leaf.INT, dump_int(i * (2**61 - 1) << 70)) for i in range(1, 300))]
     ),
+    "set with a long int": body([ext(Mark.SET), ext(Leaf.INT, b"\x7f" * 129)]),
+    "long int inside a key": body(
+        [ext(Mark.MAP), [ext(Mark.TUPLE), [ext(Mark.TUPLE), ext(Leaf.INT, b"\x7f" * 129)]], 1]
+    ),
     "pairs with an odd end": body([ext(Mark.MAP), 1]),
     "pairs with twins": body([ext(Mark.MAP), 1, 2, 1, 2]),
     "pairs with a list key": body([ext(Mark.ORDERED_DICT), [], 2]),

@@ -161,6 +161,19 @@ def test_a_registered_object_that_makes_itself_is_refused() -> None:
         endless.encode(Plain())
 
 
+@pytest.mark.parametrize("box", [lambda key: {key: 1}, lambda key: {key}, lambda key: {(1, (key,)): 1}])
+def test_a_long_int_is_no_key(box: Any) -> None:
+    """To compare one with a Decimal of the same hash takes time quadratic in its length."""
+    codec = MsgpackCodec()
+    for fits in (2**1023 - 1, -(2**1023)):
+        assert codec.decode(codec.encode(box(fits))) == box(fits)
+    with pytest.raises(
+        UnsupportedType, match=r"^value.*: an int of 129 bytes in a key or set, and at most 128"
+    ):
+        codec.encode(box(2**1023))
+    assert codec.decode(codec.encode({1: 2**1023, (1,): [2**1023]})) == {1: 2**1023, (1,): [2**1023]}
+
+
 class Bits(enum.IntFlag):
     ONE = 1
     BOTH = 6

@@ -16,7 +16,7 @@ from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import find, given
+from hypothesis import Phase, find, given, settings
 
 from sessionkit.codec import MsgpackCodec
 from sessionkit.testing.equality import exactly_equal
@@ -39,7 +39,11 @@ def test_plain_values_come_out(value: object) -> None:
 
 
 def test_a_value_in_twenty_containers_is_drawn() -> None:
-    deep = find(nested_values(20), lambda value: _depth(value) >= 20)
+    deep = find(
+        nested_values(20),
+        lambda value: _depth(value) >= 20,
+        settings=settings(max_examples=5_000, phases=[Phase.generate], derandomize=True, database=None),
+    )
     assert exactly_equal(deep, codec.decode(codec.encode(deep)))
 
 
