@@ -32,6 +32,7 @@ A ``StoreError`` answers the two questions a caller has: *is it worth trying aga
 
 from __future__ import annotations
 
+import traceback
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
@@ -223,3 +224,11 @@ def _not_applied(result: Receipt | SessionKitError) -> bool:
     if isinstance(result, StoreError):
         return result.applied is Applied.NO
     return isinstance(result, CodecError)
+
+
+def described(error: Exception) -> str:
+    """Return what an error says; of a foreign one, whose text may hold data, what it is and where from."""
+    if isinstance(error, SessionKitError):
+        return str(error)
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} ({at.name}, line {at.lineno} of {at.filename})"

@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, VersionConflict
+from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, RecordTooLarge, VersionConflict
 from sessionkit.keys import KeySpace
 from sessionkit.store import ABSENT, Where, read_all
 
@@ -25,6 +25,8 @@ logger = logging.getLogger("sessionkit.quarantine")
 
 OnCorrupt: TypeAlias = Literal["raise", "quarantine"]
 """What becomes of a damaged record that is met: it is kept where it is and raises, or it is moved aside."""
+
+_PIECE: Final = 256 * 1024
 
 DEFAULT_KEPT_FOR: Final = 30 * 86_400.0
 """Seconds that an entry is kept: thirty days."""
@@ -88,13 +90,20 @@ class Quarantine:
             error: What is wrong with it.
 
         Raises:
-            CorruptRecord: The error itself, as the store cannot be reached now; it is left where it is.
-            RecordTooLarge: There is no room beside it for what an entry says.
+            CorruptRecord: The error itself, as the store cannot be reached now, or there is no room beside
+                the record for what an entry says; it is left where it is.
             StoreError: It is not certain that it was moved. It is here, or there, or both.
         """
         entry = self._keys.key(key, record.version.hex())
-        content = {"key": key, "reason": str(error), "moved": self._clock(), "value": record.value}
-        value = self._codec.encode(content, key=entry, name="quarantine")
+        value = record.value
+        # In pieces, as a codec takes no string as long as a record may be.
+        pieces = [value[at : at + _PIECE] for at in range(0, len(value), _PIECE)]
+        content = {"key": key, "reason": str(error), "moved": self._clock(), "value": pieces}
+        try:
+            value = self._codec.encode(content, key=entry, name="quarantine")
+        except RecordTooLarge as large:
+            error.add_note(f"it was not moved to quarantine: {large}")
+            raise error from None
         receipt = await self._store.put(entry, value, expires_in=self._kept_for)
         if receipt.where is not Where.PRIMARY:
             raise error  # a journal keeps no order between keys: the record might go before its copy is there
@@ -174,12 +183,13 @@ class Quarantine:
         return await self._store.delete_many([key async for key in self._store.scan(self._keys.start)])
 
     def _decode(self, key: str, record: Record) -> Entry:
-        match self._codec.decode(record.value, key=key):
+        # Not decoded: an entry is ours, and no migration of the bot's is for it.
+        match self._codec.unpack(self._codec.unwrap(record.value, key=key)):
             case {
                 "key": str(record_key),
                 "reason": str(reason),
                 "moved": float(moved),
-                "value": bytes(value),
-            } if self._keys.parts(key)[0] == record_key:
-                return Entry(key, record_key, reason, moved, value)
+                "value": [*pieces],
+            } if self._keys.parts(key)[0] == record_key and all(type(piece) is bytes for piece in pieces):
+                return Entry(key, record_key, reason, moved, b"".join(pieces))
         raise CorruptRecord(f"{key!r} holds something else than a quarantined record")

@@ -229,6 +229,8 @@ def _check_names(known: Set[str]) -> None:
         return  # reading the settings will say so
     for name in sorted(named):
         meant = get_close_matches(name.upper(), known, n=1, cutoff=_ALIKE)
+        if name.upper().startswith("SESSIONKIT_") and {"KEY", "KEYS"} & {*name.upper().split("_")}:
+            meant = meant or ["SESSIONKIT_ENCRYPTION_KEYS"]  # passed over, it would leave records plain
         if meant and name.upper() not in known:
             raise ConfigurationError(f"{name} is no setting; did you mean {meant[0]}?")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessionkit.codec import EncryptionKey, Keyring, MsgpackCodec
+from sessionkit.codec import EncryptionKey, Keyring, Limits, MsgpackCodec
 from sessionkit.errors import CorruptRecord, DecryptionError, InvalidKey, SessionKitError, VersionConflict
 from sessionkit.quarantine import DEFAULT_KEPT_FOR, Quarantine
 from sessionkit.store import Receipt, Where
@@ -154,3 +154,30 @@ async def test_an_unreadable_entry_stops_no_other(store: MemoryStore, quarantine
     told: dict[str, SessionKitError] = {}
     assert [entry async for entry in quarantine.entries(told.__setitem__)] == [good]
     assert set(told) == {"shop:quarantine:a:1", "shop:quarantine:%zz", "shop:quarantine:b:1"}
+
+
+async def test_a_damaged_record_of_the_largest_size_is_moved_whole() -> None:
+    store, codec = MemoryStore(), MsgpackCodec()
+    damaged = b"\xc1" + bytes(3 * 1024 * 1024)
+    await store.put("telegram_bot:session:1", damaged)
+    quarantine = Quarantine(store, codec, "telegram_bot:")
+    record = await store.get("telegram_bot:session:1")
+    assert record is not None
+    assert await quarantine.take("telegram_bot:session:1", record, CorruptRecord("damaged"))
+    [entry] = [entry async for entry in quarantine.entries(lambda *_: None)]
+    assert entry.value == damaged
+
+
+async def test_one_that_leaves_no_room_for_an_entry_stays_and_is_called_damaged() -> None:
+    store, codec = MemoryStore(), MsgpackCodec(limits=Limits(stored_bytes=1000))
+    receipt = await store.put("telegram_bot:session:1", bytes(1000))
+    record = await store.get("telegram_bot:session:1")
+    assert record is not None
+    with pytest.raises(CorruptRecord, match="damaged") as caught:
+        await Quarantine(store, codec, "telegram_bot:").take(
+            "telegram_bot:session:1", record, CorruptRecord("damaged")
+        )
+    assert "not moved" in caught.value.__notes__[0]
+    there = await store.get("telegram_bot:session:1")
+    assert there is not None
+    assert there.version == receipt.version

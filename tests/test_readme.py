@@ -51,7 +51,7 @@ def test_examples_of_what_you_can_store_run(monkeypatch: pytest.MonkeyPatch, tmp
     examples = [
         text for kind, text in BLOCK.findall((ROOT / "docs" / "codec.md").read_text()) if kind == "python"
     ]
-    assert len(examples) == 5
+    assert len(examples) == 6
     for source in examples:
         exec(compile(source, "codec.md", "exec", dont_inherit=True), {"__name__": "codec_md"})
 

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from contextlib import AbstractAsyncContextManager
 
-_CAPABILITIES = Capabilities(durable=False, scope=Scope.INSTANCE)
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
 _ENTRY_OVERHEAD = 500
 _SCAN_PAGE = 1000
@@ -84,6 +83,9 @@ class MemoryStore(RecodingStore):
             max_bytes, lambda _key, entry, _now: entry.expires_at, clock, lambda entry: entry.size
         )
         self._max_bytes = max_bytes
+        # What would not fit into an empty store is too large, and does not wait for room.
+        most = max(1, min(MAX_VALUE_BYTES, max_bytes - _ENTRY_OVERHEAD))
+        self._capabilities = Capabilities(durable=False, scope=Scope.INSTANCE, max_value_bytes=most)
         self._evict = evict
         self._clock = clock
         self._locks = Locks(LocalLeases(clock))
@@ -95,7 +97,7 @@ class MemoryStore(RecodingStore):
     @property
     def capabilities(self) -> Capabilities:
         """See ``SessionStore.capabilities``."""
-        return _CAPABILITIES
+        return self._capabilities
 
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         """See ``SessionStore.get``."""

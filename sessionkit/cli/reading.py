@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sessionkit.codec import MAX_SCHEMA, Limits, MsgpackCodec
+from sessionkit.codec.limits import MAX_DEPTH
 from sessionkit.settings import Settings
 from sessionkit.store import MAX_VALUE_BYTES
 
@@ -17,7 +18,13 @@ def reading_codec() -> MsgpackCodec:
     """
     settings = Settings.load()
     return MsgpackCodec(
-        limits=Limits(stored_bytes=MAX_VALUE_BYTES),
+        limits=Limits(
+            stored_bytes=MAX_VALUE_BYTES,
+            items=MAX_VALUE_BYTES,
+            depth=MAX_DEPTH,
+            string_bytes=MAX_VALUE_BYTES,
+            int_bytes=MAX_VALUE_BYTES,
+        ),
         schema=MAX_SCHEMA,
         compression=settings.compression,
         keyring=settings.keyring(),

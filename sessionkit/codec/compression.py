@@ -134,7 +134,9 @@ def _decompress(decompressor: Any, packed: bytes, size: int, failure: type[Excep
     try:
         # One byte more than was announced, so that more can be told from enough; 0 would be no bound.
         body: bytes = decompressor.decompress(packed, size + 1)
-    except (failure, MemoryError) as error:
+    except MemoryError:
+        raise CodecError("a compressed record cannot be read here and now (MemoryError)") from None
+    except failure as error:
         raise CorruptRecord(
             f"a compressed record that does not decompress ({type(error).__name__})"
         ) from None

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from msgpack import ExtType, Timestamp
 
 from sessionkit.codec.leaves import KEY_INT_BYTES, LOADERS, int_size
-from sessionkit.codec.raw import unpack
+from sessionkit.codec.raw import NO_ROOM, unpack
+from sessionkit.codec.registry import name_of
 from sessionkit.codec.spread import FEW, is_spread, is_spread_set
 from sessionkit.codec.wire import LEAF_CODES, MARK_CODES, SCALARS, Leaf, Mark
-from sessionkit.errors import CodecError, CorruptRecord, UnsupportedType
+from sessionkit.errors import CodecError, CorruptRecord, UnsupportedType, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +58,7 @@ class Lifting:
             self._has_huge_ints = True
         try:
             return LOADERS[leaf](payload)
-        except CodecError:
+        except (CodecError, *NO_ROOM):
             raise
         except Exception as error:  # whatever hostile bytes provoke in struct, decimal, datetime, …
             raise CorruptRecord(f"a {leaf.name} that is none ({type(error).__name__})") from None
@@ -112,15 +113,21 @@ class Lifting:
             raise UnsupportedType(
                 f"the record holds an object of tag {tag[:64]!a}, which is registered nowhere in this codec"
             )
+        registration = self._registered[tag]
         content = self._value(nodes[1], depth)
         try:
-            return self._registered[tag].make(content)
+            made = registration.make(content)
         except CodecError:
             raise
         except Exception as error:
+            # `from None`: its text may hold what was stored.
+            raise CodecError(f"the function registered under {tag!r} raised {described(error)}") from None
+        if type(made) is not registration.type:
             raise CodecError(
-                f"the function registered under {tag!r} raised {type(error).__qualname__}"
-            ) from error
+                f"the function registered under {tag!r} made a {type(made).__qualname__},"
+                f" and the tag is that of {name_of(registration.type)}"
+            )
+        return made
 
     def _tuple(self, nodes: list[object], depth: int) -> object:
         return tuple(self._values(nodes, depth))

@@ -49,5 +49,5 @@ class Limits:
         """Return the error for ``what`` exceeds the limit of that name."""
         return RecordTooLarge(
             f"{what}, and the limit is {getattr(self, name)}:"
-            f" to raise it, pass MsgpackCodec(limits=Limits({name}=…))"
+            f" to raise it, use the codec Settings.load().codec(limits=Limits({name}=…))"
         )

@@ -14,7 +14,7 @@ from sessionkit.codec.raw import pack
 from sessionkit.codec.registry import Registration, Registry, name_of
 from sessionkit.codec.spread import WRITTEN, is_spread, is_spread_set
 from sessionkit.codec.wire import Leaf, Mark, extension_items
-from sessionkit.errors import CodecError, RecordTooLarge, UnsupportedType
+from sessionkit.errors import CodecError, RecordTooLarge, UnsupportedType, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -244,8 +244,8 @@ class Lowering:
         except Exception as error:
             raise UnsupportedType(
                 f"{self._path()}: the function registered for {name_of(type(value))} raised"
-                f" {type(error).__qualname__}"
-            ) from error
+                f" {described(error)}"
+            ) from None
 
     def _refuse(self, error: type[CodecError], reason: str) -> NoReturn:
         raise error(f"{self._path()}: {reason}") from None

@@ -13,7 +13,7 @@ from sessionkit.codec.lowering import Lowering
 from sessionkit.codec.migrations import Migrations
 from sessionkit.codec.plain import NOT_PLAIN, PLAIN_UNCOUNTED, pack_plain, unpack_plain
 from sessionkit.codec.protocol import Codec
-from sessionkit.codec.raw import check_lengths, pack
+from sessionkit.codec.raw import NO_ROOM, check_lengths, pack
 from sessionkit.codec.registry import Registry
 from sessionkit.codec.wrapping import Wrapper
 from sessionkit.errors import CodecError, RecordTooLarge
@@ -123,11 +123,10 @@ class MsgpackCodec(Codec):
         """Keep the instances of a dataclass by their fields; a record must have exactly these.
 
         An instance with other attributes is refused, but for what a ``functools.cached_property`` computed.
-        The class is called with its fields again; where a ``__post_init__`` would change them once more, the
-        instance is refused.
 
         Raises:
-            ConfigurationError: See ``register``; or the class is not made from exactly its fields.
+            ConfigurationError: See ``register``; or the class is not made from exactly its fields, as with a
+                ``__post_init__``, which is not to be run again on what it has left.
         """
         self._registry.add_dataclass(tag, cls)
 
@@ -156,8 +155,15 @@ class MsgpackCodec(Codec):
             raise CodecError("a record that is compressed or encrypted: unwrap it first")
         if schema > self._schema:
             raise CodecError(
-                f"a record of schema {schema}, and this codec knows schemas up to {self._schema}"
+                f"a record of schema {schema}, and this codec knows schemas up to {self._schema}:"
+                " a newer version of the bot wrote it"
             )
+        try:
+            return self._value_of(body)
+        except NO_ROOM as error:
+            raise CodecError(f"a record cannot be read here and now ({type(error).__name__})") from None
+
+    def _value_of(self, body: bytes) -> Any:
         check_lengths(body, self._limits, PLAIN_UNCOUNTED)
         value = unpack_plain(body, self._limits)
         if value is NOT_PLAIN:

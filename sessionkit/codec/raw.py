@@ -21,11 +21,12 @@ UNPACK_ERRORS: Final = (
     ValueError,
     TypeError,
     OverflowError,
-    RecursionError,
-    MemoryError,
     msgpack.UnpackException,
 )
 """All that msgpack raises for one body or another; UnicodeError is a ValueError."""
+
+NO_ROOM: Final = (MemoryError, RecursionError)
+"""What says nothing of a body: another caller, with more memory or a shorter stack, reads it."""
 
 _LONG_HEADS: Final = b"\xdc\xdd\xde\xdf"
 """The bytes that begin an array or a map of up to 2**32 parts."""

@@ -48,6 +48,10 @@ FACTORIES: Final[dict[str, Callable[[], object]]] = {
 _TAG: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
+_MAKERS: Final = ("__post_init__", "__init__", "__new__", "__setattr__")
+"""What decides what an object is that is made of its fields."""
+
+
 class Registration(NamedTuple):
     """How one type is kept. ``Any``: ``to`` is only called with the type it was registered for."""
 
@@ -117,7 +121,7 @@ class Registry:
 
         def make(names: object) -> EnumT:
             member = cls.__members__.get(names) if isinstance(names, str) else None
-            if isinstance(names, tuple) and issubclass(cls, Flag) and cls.__members__.keys() >= set(names):
+            if isinstance(names, tuple) and issubclass(cls, Flag) and _are_names(cls, names):
                 member = _combined(cls, names)
             if member is None:
                 raise CodecError(f"{name_of(cls)} has no such member")
@@ -153,7 +157,11 @@ class Registry:
 
     def _add_record(self, tag: str, cls: type[T], names: tuple[str, ...]) -> None:
         slots = {slot for base in cls.__mro__ for slot in _slots_of(base)} - set(names)
-        changes_fields = hasattr(cls, "__post_init__")
+        if own := [name for name in _MAKERS if not _is_generated(getattr(cls, name, None))]:
+            raise ConfigurationError(
+                f"{name_of(cls)} has {own[0]} of its own, which might make another object of the same"
+                " fields; register it with codec.register and two functions"
+            )
 
         def to(obj: T) -> dict[str, object]:
             more = getattr(obj, "__dict__", {}).keys() - names | {
@@ -165,23 +173,15 @@ class Registry:
                 )
             if isinstance(obj, tuple) and len(obj) != len(names):
                 raise UnsupportedType(f"this {name_of(cls)} has {len(obj)} items for {len(names)} fields")
-            fields = {name: getattr(obj, name) for name in names}
-            if changes_fields:
-                _check_same(cls(**fields), fields)
-            return fields
+            return {name: getattr(obj, name) for name in names}
 
         self.add(tag, cls, to, lambda data: cls(**_fields_of(cls, names, data)))
 
 
-def _check_same(again: object, fields: dict[str, object]) -> None:
-    """Refuse an object whose ``__post_init__`` would not leave the fields that it once left."""
-    for name, value in fields.items():
-        new = getattr(again, name)
-        if new is not value and (type(new) is not type(value) or new != value):
-            raise UnsupportedType(
-                f"the __post_init__ of {name_of(type(again))} makes another {name} of this one;"
-                " register the class with codec.register and two functions"
-            )
+def _is_generated(function: object) -> bool:
+    """Tell whether a method is not there, Python's own, or made by ``dataclass`` or ``namedtuple``."""
+    code = getattr(function, "__code__", None)
+    return code is None or code.co_filename.startswith("<")
 
 
 def _check_tag(tag: str) -> None:
@@ -193,6 +193,13 @@ def _check_tag(tag: str) -> None:
 
 def _is_one_bit_of(part: Enum, whole: Flag) -> bool:
     return isinstance(part, Flag) and part.value.bit_count() == 1 and part in whole
+
+
+def _are_names(cls: type[Flag], names: tuple[object, ...]) -> bool:
+    """Tell whether these are names of members, each once; whatever else they are, in no time."""
+    if len(names) > len(cls.__members__) or not all(type(name) is str for name in names):
+        return False
+    return len(set(names)) == len(names) and cls.__members__.keys() >= set(names)
 
 
 def _combined(cls: type[EnumT], names: Iterable[str]) -> EnumT:

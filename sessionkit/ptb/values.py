@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sessionkit.errors import RecordTooLarge, SessionKitError, UnsupportedType
+from sessionkit.errors import RecordTooLarge, SessionKitError, UnsupportedType, described
 from sessionkit.ptb.telegram_objects import working_with
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Values:
         except SessionKitError:
             raise
         except Exception as error:  # a value's own code may raise anything
-            raise UnsupportedType(f"{name}: it cannot be turned into bytes: {error!r}") from error
+            raise UnsupportedType(f"{name}: it cannot be turned into bytes: {described(error)}") from None
         return Packed(plain, _mark(plain))
 
     def seal(self, key: str, plain: bytes) -> bytes:

@@ -8,9 +8,8 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from sessionkit.errors import ConfigurationError, SessionKitError, StoreError, StoreUnavailable
+from sessionkit.errors import ConfigurationError, SessionKitError, StoreError, StoreUnavailable, described
 from sessionkit.resilience.entries import Kind
-from sessionkit.resilience.replaying import described
 from sessionkit.resilience.states import ConflictFound, Quarantined, State, StateChanged, Subscribers
 from sessionkit.store import ABSENT
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from sessionkit.errors import SessionKitError, StoreError, StoreUnavailable, VersionConflict
+from sessionkit.errors import StoreError, StoreUnavailable, VersionConflict, described
 from sessionkit.resilience.conflicts import KeyedMerge
 from sessionkit.resilience.entries import Kind
 from sessionkit.store import ABSENT, VERSION_BYTES, Absent, Record, Version
@@ -179,7 +178,7 @@ class Replayer:
         try:
             merged = merge(entry.base_value, mine, their_value)
         except Exception as error:
-            raise StoreError(f"on_conflict raised {described(error)}", temporary=False) from error
+            raise StoreError(f"on_conflict raised {described(error)}", temporary=False) from None
         if merged is not None and not isinstance(merged, bytes):
             kind = type(merged).__name__
             raise StoreError(f"on_conflict returned {kind}: it returns bytes, or None", temporary=False)
@@ -205,14 +204,6 @@ class Replayer:
             return None
         # A clock that was set back gives no longer life, and some may have passed since it was looked at.
         return max(min(entry.deadline - self._clock(), entry.expires_in), _SHORTEST)
-
-
-def described(error: Exception) -> str:
-    """Return what an error says; of a foreign one, whose text may hold data, what it is and where from."""
-    if isinstance(error, SessionKitError):
-        return str(error)
-    at = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} ({at.name}, line {at.lineno} of {at.filename})"
 
 
 def _unsettled(entry: Entry) -> StoreUnavailable:

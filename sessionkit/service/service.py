@@ -282,12 +282,14 @@ class SessionService:
     async def _put_over(
         self, key: str, session_id: SessionId, value: bytes, expires_in: float | None
     ) -> None:
-        there: Version | Absent | None = None
+        there: Version | Absent = ABSENT
+        failure: StoreError | None = None
         try:
             record = await self._store.get(key)
         except StoreError as error:
             if not error.temporary:
                 raise
+            failure = error
         else:
             if record is not None:
                 try:
@@ -295,9 +297,14 @@ class SessionService:
                 except CorruptRecord as error:
                     if await self._moved(key, record, error):
                         record = None
-            if record is None or not record.stale:
-                there = ABSENT if record is None else record.version
-        await self._store.put(key, value, expires_in=expires_in, if_version=there)
+            there = ABSENT if record is None else record.version
+        try:
+            await self._store.put(key, value, expires_in=expires_in, if_version=there)
+        except VersionConflict:
+            if failure is None:
+                raise
+            # What cannot be looked at is not overwritten: it may be of a newer schema.
+            raise failure from None
 
     async def _load(self, key: str, session_id: SessionId, *, renew: bool) -> tuple[Session, _Base] | None:
         record = await self._store.get(key, renew_for=self._idle_timeout if renew else None)

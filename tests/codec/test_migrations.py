@@ -66,8 +66,8 @@ def test_a_mapping_migrates_the_kinds_it_names() -> None:
         (3, {1: split_name}, "from 1 to 2, and 2 has none"),
         (3, {2: split_name}, "from 1 to 2, and 1 has none"),
         (4, {1: split_name, 3: split_name}, "from 1 to 3, and 2 has none"),
-        (2, {1: split_name, 2: split_name}, "there are others, too"),
-        (1, {0: split_name}, "there are others, too"),
+        (2, {1: split_name, 2: split_name}, "is none of these|say which one"),
+        (1, {0: split_name}, "is none of these|say which one"),
         (2, {"1": split_name}, "and 1 has none"),
         (2, {1: None}, "the migration from schema 1 is a function"),
         (2, {1: {"session": None}}, "the migration from schema 1 is a function"),
@@ -91,3 +91,24 @@ def test_a_migration_that_fails_is_named_and_is_no_corruption() -> None:
     assert (
         MsgpackCodec(schema=2, migrations={1: lambda data: data}).decode(MsgpackCodec().encode(None)) is None
     )
+
+
+@pytest.mark.parametrize(
+    ("migrations", "says"),
+    [
+        ([print], "a mapping of schema numbers"),
+        ({"1": print}, "1 has none"),
+        ({1: print, 2: print}, "2 is none of these"),
+        ({1: {}}, "names no kind"),
+        ({1: {"sesion": print}}, "did you mean 'session'"),
+        ({1: {"conversation": print}}, "never migrated"),
+    ],
+)
+def test_what_would_migrate_nothing_is_refused(migrations: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        MsgpackCodec(schema=2, migrations=migrations)
+
+
+def test_migrations_to_nowhere_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="say which one they lead to"):
+        MsgpackCodec(migrations={1: print})

@@ -208,15 +208,18 @@ async def test_a_session_is_replaced_over_one_that_comes_meanwhile(store: Counti
         assert session.data == {"n": 1}
 
 
-async def test_an_outage_does_not_keep_a_session_from_being_replaced(store: CountingStore) -> None:
+async def test_what_cannot_be_looked_at_is_not_replaced(store: CountingStore) -> None:
     service = SessionService(store)
     await service.create_session(7, {"n": 1})
     store.down = True
-    await service.create_session(7, {"n": 2}, replace=True)
+    with pytest.raises(StoreUnavailable):
+        await service.create_session(7, {"n": 2}, replace=True)
+    await service.create_session(8, {"n": 3}, replace=True)
     store.down = False
-    session = await service.get_session(7)
-    assert session is not None
-    assert session.data == {"n": 2}
+    for number, n in ((7, 1), (8, 3)):
+        session = await service.get_session(number)
+        assert session is not None
+        assert session.data == {"n": n}
 
 
 DAMAGED = [b"", b"garbage", MsgpackCodec().encode({"no": "session"})]
