@@ -54,7 +54,9 @@ async def finish_puts(
     for at in replaced:
         end, write_id = ends[last[batch[at].key]], batch[at].write_id
         assert write_id is not None
-        ends[at] = Receipt(write_id, end.where) if isinstance(end, Receipt) else end
+        # If its successor is not taken either, its own error says whether it may have arrived.
+        if isinstance(end, Receipt):
+            ends[at] = Receipt(write_id, end.where)
     return ends
 
 
