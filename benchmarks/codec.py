@@ -95,12 +95,12 @@ def compare_codecs(rounds: int, seed: int, save_to: Path | None) -> None:
     console.print(_bars(bars))
     console.print(f"seed {seed}")
     if save_to is not None:
-        names = (REFERENCE, "msgspec")
+        names = {row.entrant for row in rows} & {REFERENCE, "msgspec"}
         made = {
             "python": platform.python_version(),
             "cores": os.cpu_count(),
             "arguments": {"rounds": rounds, "seed": seed},
-            "versions": {name: version(name) for name in names},
+            "versions": {name: version(name) for name in sorted(names)},
             "bars": bars,
             "rows": [asdict(row) for row in rows],
         }
