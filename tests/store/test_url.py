@@ -71,9 +71,9 @@ def test_options_come_from_the_url_and_from_code() -> None:
     ("query", "options", "says"),
     [
         ("?colour=1", {}, "unknown parameter 'colour'; those of this driver are: db, timeout$"),
-        ("", {"colour": 1}, "unknown option 'colour'; those of this driver are: db, login, password, timeout$"),
-        ("?timeot=1", {}, r"unknown parameter 'timeot' \(did you mean 'timeout'\?\); those of this driver are: "),
-        ("", {"pasword": SECRET}, r"unknown option 'pasword' \(did you mean 'password'\?\); those of this driver are: "),
+        ("", {"colour": 1}, "unknown option 'colour'; those .* are: db, login, password, timeout$"),
+        ("?timeot=1", {}, r"unknown parameter 'timeot' \(did you mean 'timeout'\?\); those .* are: "),
+        ("", {"pasword": SECRET}, r"unknown option 'pasword' \(did you mean 'password'\?\); those .* are: "),
         (f"?login={SECRET}", {}, "'login' is a security setting"),
         ("?timeout=soon", {}, "'timeout' cannot be read"),
         ("?timeout=1", {"timeout": 1}, "'timeout' is given in the URL and as an option"),
