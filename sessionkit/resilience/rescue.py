@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -133,9 +132,7 @@ class Rescue:
         if record is not None and renew_for is not None:
             if failure is not None:
                 self._recovery.open(str(failure))
-            # Without room for its renewal the record is known all the same.
-            with suppress(JournalFull):
-                await self._counted(self._local.touch(key, renew_for, None))
+            await self._counted(self._local.touch(key, renew_for, None))
         return record
 
     async def get_many_after(

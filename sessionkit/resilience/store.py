@@ -194,6 +194,7 @@ class ResilientStore(SessionStore):
 
         Raises:
             StoreUnavailable: The primary cannot be asked, and nothing is known of this key.
+            JournalFull: It is to be renewed, and the journal has no room. Without ``renew_for`` it is read.
         """
         self._budget.requests += 1
         if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionkit.errors import Applied, StoreTimeout, StoreUnavailable, VersionConflict
+from sessionkit.errors import Applied, JournalFull, StoreTimeout, StoreUnavailable, VersionConflict
 from sessionkit.resilience import (
     CircuitBreaker,
     ConflictFound,
@@ -241,11 +241,13 @@ async def test_a_waiting_renewal_hides_no_record_from_a_batch() -> None:
 
 
 @in_virtual_time
-async def test_what_the_journal_has_no_room_for_is_read_all_the_same() -> None:
+async def test_a_renewal_that_finds_no_room_is_not_hidden() -> None:
     async with world(retry=ONCE, journal=Journal(max_bytes=1)) as here:
         await here.store.put("key", b"1", expires_in=1000)
         here.link.refuse()
-        record = await here.store.get("key", renew_for=2000)
+        with pytest.raises(JournalFull):
+            await here.store.get("key", renew_for=2000)
+        record = await here.store.get("key")
         assert record is not None
         assert record.stale
 
