@@ -18,16 +18,16 @@ Result = Receipt | SessionKitError
 async def finish_puts(
     batch: Sequence[Put],
     results: Sequence[Result],
-    written: Callable[[int], Awaitable[Receipt]],
-    again: Callable[[int], Awaitable[Receipt]],
+    written: Callable[[int, Receipt], Awaitable[Receipt]],
+    again: Callable[[int, StoreError], Awaitable[Receipt]],
 ) -> list[Result]:
     """Return the results of a batch, with what failed for now tried again or journaled.
 
     Args:
         batch: The puts, each with its write id.
         results: What the primary made of each.
-        written: Told of the place of each that succeeded, returns its receipt.
-        again: Told of the place of one that failed for now, puts it again or into the journal.
+        written: Told of each that succeeded, by its place, and its receipt, which it returns.
+        again: Told of one that failed for now and how, puts it again or into the journal.
     """
     ends: list[Result] = []
     last = {put.key: at for at, put in enumerate(batch)}
@@ -40,7 +40,7 @@ async def finish_puts(
     for at, (put, result) in enumerate(zip(batch, results, strict=True)):
         assert put.write_id is not None
         if isinstance(result, Receipt):
-            ends.append(await result_of(written(at)))
+            ends.append(await result_of(written(at, result)))
         elif not isinstance(result, StoreError) or not result.temporary:
             ends.append(result)
         elif last[put.key] > at and batch[last[put.key]].if_version is None:
@@ -50,7 +50,7 @@ async def finish_puts(
         elif succeeded.get(put.key, -1) > at:
             ends.append(Receipt(put.write_id))  # a later put of the batch has replaced it already
         else:
-            ends.append(await result_of(again(at)))
+            ends.append(await result_of(again(at, result)))
     for at in replaced:
         end, write_id = ends[last[batch[at].key]], batch[at].write_id
         assert write_id is not None

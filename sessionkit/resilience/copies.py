@@ -46,11 +46,19 @@ class LastKnown:
         self._young: dict[str, tuple[bytes, Version, float | None]] = {}
         self._old: dict[str, tuple[bytes, Version, float | None]] = {}
         self._young_bytes = 0
+        self._none = object()
 
     def get(self, key: str) -> Copy | None:
         """Return the copy of a key's record."""
         copied = self._young.get(key) or self._old.get(key)
         return None if copied is None else Copy(*copied)
+
+    def mark(self, key: str) -> object:
+        """Return what stands for a key's copy, or for there being none: the same one until that changes.
+
+        An answer that was asked for before a change is older than what is here.
+        """
+        return self._young.get(key) or self._old.get(key) or self._none
 
     def read(self, key: str, record: Record) -> None:
         """Take note of a record that was read; when it ends is known if it was written or renewed here."""
@@ -73,6 +81,7 @@ class LastKnown:
 
     def forget(self, key: str) -> None:
         """Drop the copy of a key's record."""
+        self._none = object()
         gone = self._young.pop(key, None)
         if gone is not None:
             self._young_bytes -= _OVERHEAD + len(key) + len(gone[0])

@@ -86,6 +86,11 @@ class Entry:
         """What stands on the primary once it is applied, if it changes the record at all."""
         return ABSENT if self.kind is Kind.DELETE else self.write_id
 
+    @property
+    def condition(self) -> Base:
+        """What the first write was on the condition of; None: of nothing."""
+        return self.base if self.conditional else None
+
     def also_sent(self, versions: Iterable[Version | Absent], *, sure: bool = False) -> Entry:
         """Return the entry with more of what may stand on the primary.
 

@@ -1,132 +1,164 @@
-"""Operations that are under way, and puts of which it is not known where they stand."""
+"""Writes that are under way, and puts of which it is not known where they stand."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from sessionkit.resilience.entries import MOST_SENT
-from sessionkit.store import ABSENT, Absent
+from sessionkit.store import ABSENT
 
 if TYPE_CHECKING:
-    from sessionkit.store import Version
+    from collections.abc import Iterator
+
+    from sessionkit.store import Absent, Version
 
 _MOST_ASTRAY: Final = 1024
 """Of how many keys puts that went astray are remembered; one that is not is met as somebody else's."""
 
 
 class _Astray(NamedTuple):
-    """A put that may be met; ``ended`` tells which operations began after it had."""
+    """A put that may be met; ``ended`` tells which writes began after it had."""
 
     write_id: Version
+    if_version: Version | Absent | None
     acknowledged: bool
     ended: int
 
 
+Ticket: TypeAlias = "tuple[Version | Absent, Version | Absent | None]"
+"""What a write is known by while it is under way, by identity: what it makes, and on which condition."""
+
+
 class Flight:
-    """One operation on a key while it is under way.
+    """A write under way of which there is more to say than its ticket does.
+
+    Args:
+        ticket: Its ticket.
+        began: How many puts had gone astray when it began.
 
     Attributes:
-        makes: What a write leaves on the primary; None for an operation that makes no other version.
-        conditional: Whether it is on the condition of a version.
-        alone: Whether no write of the key overlaps it: the order of two answers need not be that of their
-            writes.
+        ticket: As given.
+        began: As given.
         deleted: Whether a deletion overlaps it.
-        replaced: Whether a put that began later was acknowledged meanwhile.
+        replaced: Whether a write that began later was acknowledged meanwhile.
         acknowledged: Whether its caller is told that it is done.
         known: Whether it is known where a put stands, so that it cannot be met unexpectedly.
-        began: Tells which puts had ended before.
     """
 
-    __slots__ = ("acknowledged", "alone", "began", "conditional", "deleted", "known", "makes", "replaced")
+    __slots__ = ("acknowledged", "began", "deleted", "known", "replaced", "ticket")
 
-    def __init__(self, makes: Version | Absent | None, conditional: bool, began: int) -> None:
-        self.makes = makes
+    def __init__(self, ticket: Ticket, began: int) -> None:
+        self.ticket = ticket
         self.began = began
-        self.conditional = conditional
-        self.alone = True
         self.deleted = False
         self.replaced = False
         self.acknowledged = False
         self.known = False
 
-    def meets(self, write: Flight) -> None:
-        """Take note of a write that overlaps it."""
-        self.alone = False
-        if write.makes is ABSENT:
-            self.deleted = True
-
 
 class Flights:
-    """What of this store's own may be met on the primary at any moment."""
+    """What of this store's own may be met on the primary at any moment.
+
+    Of puts that overlap the last one to begin is taken for the one that stands, as it is where requests keep
+    their order. If it is answered before another, that order is in doubt, and both are remembered.
+
+    A write that no other overlaps, as nearly all, is a ticket in a dictionary and no more.
+    """
 
     def __init__(self) -> None:
-        self._under_way: dict[str, list[Flight]] = {}
+        self._under_way: dict[str, Ticket | list[Flight]] = {}
         self._astray: OrderedDict[str, list[_Astray]] = OrderedDict()
         self._ends = 0
 
-    def begin(self, key: str, makes: Version | Absent | None = None, conditional: bool = False) -> Flight:
-        """Take note of an operation; ``end`` must follow."""
-        flight = Flight(makes, conditional, self._ends)
-        others = self._under_way.get(key)
-        if others is None:
-            self._under_way[key] = [flight]
-            return flight
+    def begin(self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None) -> Ticket:
+        """Take note of a write; ``end_alone`` or ``end`` must follow."""
+        ticket = (makes, if_version)
+        if key not in self._astray and self._under_way.setdefault(key, ticket) is ticket:
+            return ticket
+        flight = Flight(ticket, self._ends)
+        others = self._flights(key)
         for other in others:
-            if makes is not None:
-                other.meets(flight)
-            if other.makes is not None:
-                flight.meets(other)
+            flight.deleted = flight.deleted or other.ticket[0] is ABSENT
+            other.deleted = other.deleted or makes is ABSENT
         others.append(flight)
-        return flight
+        return ticket
 
-    def acknowledge(self, key: str, flight: Flight) -> None:
-        """Take note that the primary has a write; where it stands is known if no other one overlaps it."""
+    def end_alone(self, key: str, ticket: Ticket) -> bool:
+        """Acknowledge and end a write of which there is no more to say; return whether it is one."""
+        if self._under_way[key] is not ticket:
+            return False
+        del self._under_way[key]
+        return True
+
+    def get(self, key: str, ticket: Ticket) -> Flight:
+        """Return a write, to say more of it."""
+        return next(flight for flight in self._flights(key) if flight.ticket is ticket)
+
+    def acknowledge(self, key: str, ticket: Ticket) -> Flight:
+        """Take note that the primary has a write, and return it."""
+        flights = self._flights(key)
+        for flight in flights:
+            if flight.ticket is ticket:
+                break
+            flight.replaced = True
         flight.acknowledged = True
-        flight.known = flight.alone
+        flight.known = not (flight.replaced or flight.deleted)
         if key in self._astray:
             # What was acknowledged before this one began does not stand there any more.
             puts = self._astray.pop(key)
             left = [put for put in puts if put.ended > flight.began or not put.acknowledged]
             if left:
                 self._astray[key] = left
-        if not flight.alone:
-            for other in self._under_way[key]:
-                if other is flight:
-                    break
-                other.replaced = True
+        return flight
 
-    def end(self, key: str, flight: Flight) -> None:
-        """Take note that an operation has ended; a put of which nothing more is known may be met yet."""
-        flights = self._under_way[key]
-        if len(flights) == 1:
+    @contextmanager
+    def ending(self, key: str, ticket: Ticket) -> Iterator[None]:
+        """End a write with the body."""
+        try:
+            yield
+        finally:
+            self.end(key, ticket)
+
+    def end(self, key: str, ticket: Ticket) -> None:
+        """Take note that a write has ended; a put of which nothing more is known may be met yet."""
+        flight = self.get(key, ticket)
+        flights = self._flights(key)
+        flights.remove(flight)
+        if not flights:
             del self._under_way[key]
-        else:
-            flights.remove(flight)
-        makes = flight.makes
+        makes, if_version = ticket
         # A deletion is not remembered: that nothing is there may be another's doing as well.
-        if not flight.known and makes is not None and not isinstance(makes, Absent):
+        if not flight.known and isinstance(makes, bytes):
             self._ends += 1
-            earlier = self._astray.pop(key, [])
-            self._astray[key] = [*earlier, _Astray(makes, flight.acknowledged, self._ends)][-MOST_SENT:]
+            puts = self._astray.pop(key, [])
+            puts.append(_Astray(makes, if_version, flight.acknowledged, self._ends))
+            self._astray[key] = puts[-MOST_SENT:]
             if len(self._astray) > _MOST_ASTRAY:
                 self._astray.popitem(last=False)
 
-    def of(self, key: str, *, conditional: bool) -> list[Version | Absent]:
+    def of(self, key: str, condition: Version | Absent | None) -> list[Version | Absent]:
         """Return what may be met there that was ours and is to be replaced by a later write of ours.
 
         Args:
             key: The record's key.
-            conditional: Whether that write is on a condition. Then it must not replace what was acknowledged
-                to somebody else, or may be yet.
+            condition: On which condition that write is. With one it replaces what was on the same condition
+                and is acknowledged to nobody; anything else may have come after others changed the record.
         """
         astray = self._astray.get(key, ())
-        under_way = self._under_way.get(key, ())
+        under_way = [flight.ticket for flight in self._flights(key)] if key in self._under_way else ()
+        if condition is None:
+            return [*(put.write_id for put in astray), *(makes for makes, _ in under_way)]
         return [
-            *(put.write_id for put in astray if not (conditional and put.acknowledged)),
-            *(
-                flight.makes
-                for flight in under_way
-                if flight.makes is not None and (flight.conditional or not conditional)
-            ),
+            *(put.write_id for put in astray if put.if_version == condition and not put.acknowledged),
+            *(makes for makes, if_version in under_way if if_version == condition),
         ]
+
+    def _flights(self, key: str) -> list[Flight]:
+        """Return the writes of a key, of which there is more to say now."""
+        under_way = self._under_way.get(key)
+        if not isinstance(under_way, list):
+            # Where there was but a ticket nothing had gone astray, and what did since has overlapped it.
+            under_way = self._under_way[key] = [] if under_way is None else [Flight(under_way, self._ends)]
+        return under_way

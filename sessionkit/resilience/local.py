@@ -48,7 +48,7 @@ class LocalView:
         waiting = self.journal.get(key)
         if waiting is None:
             return ()
-        return waiting.also_sent(self.flights.of(key, conditional=waiting.conditional)).sent
+        return waiting.also_sent(self.flights.of(key, waiting.condition)).sent
 
     def arrived(self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None) -> None:
         """Take note that the primary has a write: what was journaled for the key meanwhile replaces it.
@@ -59,7 +59,7 @@ class LocalView:
         waiting = self.journal.get(key)
         if waiting is None:
             return
-        if if_version is not None or not waiting.conditional:
+        if waiting.condition in {None, if_version}:
             self.journal.note(waiting.also_sent([makes], sure=if_version is not None))
         if if_version is not None and waiting.kind is not Kind.TOUCH and waiting.makes != makes:
             conflict = VersionConflict(key, current=waiting.makes)
@@ -98,7 +98,7 @@ class LocalView:
             # A write again that this entry stands for; whether the journal's file has it is not known here.
             await self.journal.add(waiting)
             return Receipt(write_id, Where.JOURNALED)
-        if waiting is not None and sent:
+        if waiting is not None and sent and waiting.condition in {None, put.if_version}:
             self.journal.note(waiting.also_sent([write_id]))  # it replaces this one, also if that is refused
         self._check(put.key, put.if_version)
         await self._add(
@@ -199,7 +199,7 @@ class LocalView:
         else:
             base, base_value, conditional = waiting.base, waiting.base_value, waiting.conditional
             earlier = waiting.sent
-        own = self.flights.of(key, conditional=conditional)
+        own = self.flights.of(key, base if conditional else None)
         others = (makes for makes in own if makes != entry.write_id)
         await self.journal.add(
             replace(

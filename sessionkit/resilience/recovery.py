@@ -255,12 +255,12 @@ class Recovery:
         entry = self._journal.get(key)
         if entry is None:
             return
-        makes = None if entry.kind is Kind.TOUCH else entry.makes
-        if makes is not None:
+        if entry.kind is not Kind.TOUCH:
             # Whoever writes this key while its entry is on the way must know that it may arrive.
-            self._journal.note(entry.also_sent([makes]))
-        flight = self._local.flights.begin(key, makes)
-        flight.known = True  # the entry knows it
+            self._journal.note(entry.also_sent([entry.makes]))
+        flights = self._local.flights
+        ticket = flights.begin(key, entry.makes)
+        flights.get(key, ticket).known = True  # the entry knows it
         try:
             outcome = await self._replayer.replay(entry, lambda: self._local.own(key))
         except Exception as error:
@@ -269,13 +269,13 @@ class Recovery:
             # Such as a value the primary does not take, or a merge that fails: nobody else shall wait for it.
             self._set_aside(entry, described(error))
         else:
-            self._local.flights.acknowledge(key, flight)
+            flight = flights.acknowledge(key, ticket)
             if not flight.replaced:
                 self._take_copy(entry, outcome, deleted=flight.deleted)
             await self._journal.settle(entry.key, lambda now: _follower(now, entry, outcome))
             self._count(entry, outcome)
         finally:
-            self._local.flights.end(key, flight)
+            flights.end(key, ticket)
 
     def _take_copy(self, entry: Entry, outcome: Outcome, *, deleted: bool) -> None:
         """Take a copy of what the replay has left on the primary, as far as that is known."""

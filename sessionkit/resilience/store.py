@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
     from sessionkit.resilience.batches import Result
     from sessionkit.resilience.conflicts import Policy
-    from sessionkit.resilience.flights import Flight
+    from sessionkit.resilience.flights import Ticket
     from sessionkit.resilience.recovery import Counts
     from sessionkit.resilience.retrying import RetryBudget
     from sessionkit.resilience.states import Event
@@ -190,7 +190,7 @@ class ResilientStore(SessionStore):
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         """See ``SessionStore.get``.
 
-        While degraded: what is known here, marked ``stale``.
+        While degraded: what is known here, marked ``stale``; a renewal is journaled.
 
         Raises:
             StoreUnavailable: The primary cannot be asked, and nothing is known of this key.
@@ -200,20 +200,17 @@ class ResilientStore(SessionStore):
         if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             check_expiry(renew_for)
             return await self._rescue.get(key, renew_for)
-        flight = self._flights.begin(key)
+        mark = self._copies.mark(key)
         started = monotonic()
         try:
-            try:
-                record = await self.primary.get(key, renew_for=renew_for)
-            except StoreError as error:
-                record, local = await self._rescue.get_after(error, started, key, renew_for)
-                if local:
-                    return record
-            self._recovery.failures = 0
-            if flight.alone:
-                self._read(key, record, renew_for)
-        finally:
-            self._flights.end(key, flight)
+            record = await self.primary.get(key, renew_for=renew_for)
+        except StoreError as error:
+            record, local = await self._rescue.get_after(error, started, key, renew_for)
+            if local:
+                return record
+        self._recovery.failures = 0
+        if self._copies.mark(key) is mark:
+            self._read(key, record, renew_for)
         if renew_for is not None:
             await self._renewed(key)
         return record
@@ -240,20 +237,31 @@ class ResilientStore(SessionStore):
             put = Put(key, value, expires_in, if_version, version)
             check_put(put, self.capabilities.max_value_bytes)
             return await self._rescue.put(put)
-        flight = self._flights.begin(key, version, if_version is not None)
+        ticket = self._flights.begin(key, version, if_version)
         started = monotonic()
         try:
-            try:
-                receipt = await self.primary.put(
-                    key, value, expires_in=expires_in, if_version=if_version, write_id=version
-                )
-            except StoreError as error:
+            receipt = await self.primary.put(
+                key, value, expires_in=expires_in, if_version=if_version, write_id=version
+            )
+        except StoreError as error:
+            with self._flights.ending(key, ticket):
                 put = Put(key, value, expires_in, if_version, version)
-                return await self._put_after(error, started, put, flight)
-            await self._written(key, value, expires_in, if_version, flight)
-        finally:
-            self._flights.end(key, flight)
-        return receipt
+                return await self._put_after(error, started, put, ticket)
+        except BaseException:
+            self._flights.end(key, ticket)
+            raise
+        recovery = self._recovery
+        recovery.failures = 0
+        if (
+            recovery.state is _HEALTHY
+            and key not in self.journal.leftovers
+            and self._flights.end_alone(key, ticket)
+        ):
+            ends = None if expires_in is None else self._clock() + expires_in
+            self._copies.take(key, value, version, ends)
+            return receipt
+        with self._flights.ending(key, ticket):
+            return await self._written(Put(key, value, expires_in, if_version), receipt, ticket)
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         """See ``SessionStore.delete``.
@@ -267,7 +275,7 @@ class ResilientStore(SessionStore):
         if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             check_version(if_version)
             return await self._rescue.delete(key, if_version)
-        flight = self._flights.begin(key, ABSENT, if_version is not None)
+        ticket = self._flights.begin(key, ABSENT, if_version)
         started = monotonic()
         try:
             try:
@@ -279,7 +287,7 @@ class ResilientStore(SessionStore):
             self._copies.forget(key)
             await self._arrived(key, ABSENT, if_version)
         finally:
-            self._flights.end(key, flight)
+            self._flights.end(key, ticket)
         return deleted
 
     async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
@@ -296,22 +304,20 @@ class ResilientStore(SessionStore):
             check_expiry(expires_in)
             check_version(if_version)
             return await self._rescue.touch(key, expires_in, if_version)
-        flight = self._flights.begin(key)
+        mark = self._copies.mark(key)
         started = monotonic()
         try:
-            try:
-                there = await self.primary.touch(key, expires_in=expires_in, if_version=if_version)
-            except StoreError as error:
-                there, local = await self._rescue.touch_after(error, started, key, expires_in, if_version)
-                if local:
-                    return there
-            self._recovery.failures = 0
-            if flight.alone and there:
+            there = await self.primary.touch(key, expires_in=expires_in, if_version=if_version)
+        except StoreError as error:
+            there, local = await self._rescue.touch_after(error, started, key, expires_in, if_version)
+            if local:
+                return there
+        self._recovery.failures = 0
+        if self._copies.mark(key) is mark:
+            if there:
                 self._copies.renew(key, self._ends(expires_in))
-            elif flight.alone:
+            else:
                 self._copies.forget(key)
-        finally:
-            self._flights.end(key, flight)
         await self._renewed(key)
         return there
 
@@ -331,24 +337,20 @@ class ResilientStore(SessionStore):
         waiting = {entry.key for entry in self.journal if entry.kind is not Kind.TOUCH}
         here = self._rescue.get_many(key for key in wanted if key in waiting)
         there = [key for key in wanted if key not in waiting]
-        flights = [(key, self._flights.begin(key)) for key in there]
+        marks = [self._copies.mark(key) for key in there]
         started = monotonic()
         try:
-            try:
-                found = await self.primary.get_many(there)
-            except StoreError as error:
-                found, local = await self._rescue.get_many_after(error, started, there)
-                if local:
-                    return found | here
-            self._recovery.failures = 0
-            for at, (key, flight) in enumerate(flights):
-                if at % _TURN == _TURN - 1:
-                    await asyncio.sleep(0)
-                if flight.alone:
-                    self._read(key, found.get(key), None)
-        finally:
-            for key, flight in flights:
-                self._flights.end(key, flight)
+            found = await self.primary.get_many(there)
+        except StoreError as error:
+            found, local = await self._rescue.get_many_after(error, started, there)
+            if local:
+                return found | here
+        self._recovery.failures = 0
+        for at, (key, mark) in enumerate(zip(there, marks, strict=True)):
+            if at % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+            if self._copies.mark(key) is mark:
+                self._read(key, found.get(key), None)
         return found | here
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
@@ -368,7 +370,9 @@ class ResilientStore(SessionStore):
             return receipts_of([await result_of(self._rescue.put(put)) for put in batch])
         if self.journal.depth and any(put.key in self.journal for put in batch):
             return receipts_of([await result_of(self._put(put)) for put in batch])
-        flights = [self._flights.begin(put.key, put.write_id, put.if_version is not None) for put in batch]
+        tickets = [
+            self._flights.begin(put.key, cast("Version", put.write_id), put.if_version) for put in batch
+        ]
         started = monotonic()
         try:
             results: Sequence[Result]
@@ -378,19 +382,21 @@ class ResilientStore(SessionStore):
                 results = failed.results
             except StoreError as error:
                 results = [error] * len(batch)
+            for put, ticket, result in zip(batch, tickets, results, strict=True):
+                if not isinstance(result, Receipt):
+                    applied = getattr(result, "applied", Applied.NO)
+                    self._flights.get(put.key, ticket).known = applied is Applied.NO
 
-            async def written(at: int) -> Receipt:
-                key, value, expires_in, if_version, _ = batch[at]
-                await self._written(key, value, expires_in, if_version, flights[at])
-                return results[at]  # type: ignore[return-value]
+            async def written(at: int, receipt: Receipt) -> Receipt:
+                return await self._written(batch[at], receipt, tickets[at])
 
-            async def again(at: int) -> Receipt:
-                return await self._put_after(results[at], started, batch[at], flights[at])  # type: ignore[arg-type]
+            async def again(at: int, error: StoreError) -> Receipt:
+                return await self._put_after(error, started, batch[at], tickets[at])
 
             return receipts_of(await finish_puts(batch, results, written, again))
         finally:
-            for put, flight in zip(batch, flights, strict=True):
-                self._flights.end(put.key, flight)
+            for put, ticket in zip(batch, tickets, strict=True):
+                self._flights.end(put.key, ticket)
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """See ``SessionStore.delete_many``.
@@ -406,7 +412,7 @@ class ResilientStore(SessionStore):
             return await delete_each(wanted, lambda key: self._rescue.delete(key, None))
         if self.journal.depth and any(key in self.journal for key in wanted):
             return await delete_each(wanted, self.delete)
-        flights = [(key, self._flights.begin(key, ABSENT)) for key in wanted]
+        tickets = [(key, self._flights.begin(key, ABSENT)) for key in wanted]
         started = monotonic()
 
         async def again(key: str, error: StoreError) -> bool:
@@ -428,8 +434,8 @@ class ResilientStore(SessionStore):
             for key in wanted:
                 await self._arrived(key, ABSENT)
         finally:
-            for key, flight in flights:
-                self._flights.end(key, flight)
+            for key, ticket in tickets:
+                self._flights.end(key, ticket)
         return deleted
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
@@ -538,24 +544,6 @@ class ResilientStore(SessionStore):
         else:
             self._copies.take(key, record.value, record.version, self._ends(renew_for))
 
-    async def _written(
-        self,
-        key: str,
-        value: bytes,
-        expires_in: float | None,
-        if_version: Version | Absent | None,
-        flight: Flight,
-    ) -> None:
-        """Take note that the primary has a put, which is known to stand there if no other one overlapped."""
-        version = cast("Version", flight.makes)
-        self._flights.acknowledge(key, flight)
-        if flight.deleted:
-            self._copies.forget(key)
-        elif not flight.replaced:
-            # Of several that overlap, the last one to begin most likely stands.
-            self._copies.take(key, value, version, self._ends(expires_in))
-        await self._arrived(key, version, if_version)
-
     async def _arrived(
         self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None
     ) -> None:
@@ -594,16 +582,25 @@ class ResilientStore(SessionStore):
         key, value, expires_in, if_version, write_id = put
         return await self.put(key, value, expires_in=expires_in, if_version=if_version, write_id=write_id)
 
-    async def _put_after(self, error: StoreError, started: float, put: Put, flight: Flight) -> Receipt:
+    async def _put_after(self, error: StoreError, started: float, put: Put, ticket: Ticket) -> Receipt:
         try:
             receipt = await self._rescue.put_after(error, started, put)
         except StoreError as failure:
-            flight.known = failure.applied is Applied.NO
+            self._flights.get(put.key, ticket).known = failure.applied is Applied.NO
             raise
         if receipt.where is Where.JOURNALED:
-            flight.known = True  # the journal knows
-        else:
-            await self._written(put.key, put.value, put.expires_in, put.if_version, flight)
+            self._flights.get(put.key, ticket).known = True  # the journal knows
+            return receipt
+        return await self._written(put, receipt, ticket)
+
+    async def _written(self, put: Put, receipt: Receipt, ticket: Ticket) -> Receipt:
+        """Take note that the primary has a put, and return its receipt."""
+        flight = self._flights.acknowledge(put.key, ticket)
+        if flight.deleted:
+            self._copies.forget(put.key)
+        elif not flight.replaced:
+            self._copies.take(put.key, put.value, receipt.version, self._ends(put.expires_in))
+        await self._arrived(put.key, receipt.version, put.if_version)
         return receipt
 
     def _ends(self, expires_in: float | None) -> float | None:

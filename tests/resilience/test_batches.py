@@ -14,17 +14,17 @@ async def test_one_that_is_replaced_says_itself_whether_it_may_have_arrived() ->
     maybe = StoreTimeout("no answer", applied=Applied.MAYBE)
     poison = StoreUnavailable("poison", temporary=False)
 
-    async def written(at: int) -> Receipt:
+    async def written(at: int, _: Receipt) -> Receipt:
         raise AssertionError(at)
 
-    async def refused(at: int) -> Receipt:
+    async def refused(at: int, _: StoreError) -> Receipt:
         assert at == 1
         raise poison
 
     ends = await finish_puts(batch, [maybe, StoreUnavailable("no")], written, refused)
     assert ends == [maybe, poison]
 
-    async def taken(at: int) -> Receipt:
+    async def taken(at: int, _: StoreError) -> Receipt:
         assert at == 1
         version = batch[at].write_id
         assert version is not None

@@ -86,3 +86,18 @@ def test_without_room_nothing_is_kept() -> None:
 def test_a_bound_is_not_below_zero() -> None:
     with pytest.raises(ConfigurationError, match="max_bytes"):
         LastKnown(-1)
+
+
+def test_a_mark_is_the_same_until_its_copy_changes() -> None:
+    copies = LastKnown(MAX_BYTES)
+    none = copies.mark("key")
+    assert copies.mark("key") is none
+    copies.take("key", b"1", new_version(), None)
+    first = copies.mark("key")
+    assert first is not none
+    copies.take("other", b"", new_version(), None)
+    assert copies.mark("key") is first
+    copies.renew("key", 1.0)
+    assert copies.mark("key") is not first
+    copies.forget("key")
+    assert copies.mark("key") is not none, "it was there, and is gone again"

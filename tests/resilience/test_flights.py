@@ -252,23 +252,86 @@ async def test_a_renewal_that_finds_no_room_is_not_hidden() -> None:
         assert record.stale
 
 
+@in_virtual_time
+async def test_a_put_that_was_refused_makes_nothing_of_what_was_deleted_come_back() -> None:
+    async with world(retry=ONCE, journal=Journal(max_bytes=1000)) as here:
+        base = await here.store.put("key", b"base")
+        assert await here.primary.delete("key")  # by another instance
+        here.link.lose_replies()
+        with pytest.raises(JournalFull) as caught:
+            await here.store.put("key", bytes(500))
+        assert caught.value.applied is Applied.MAYBE
+        assert await here.primary.get("key") is not None
+        await here.store.put("key", b"based on what is deleted", if_version=base.version)
+        await here.heal()
+        assert here.conflicts == [ConflictFound("key", "primary")]
+        found = await here.primary.get("key")
+        assert found is not None
+        assert found.value == bytes(500)
+
+
+@in_virtual_time
+async def test_a_put_on_the_same_condition_that_was_refused_gives_way_to_the_next() -> None:
+    async with world(retry=ONCE, journal=Journal(max_bytes=1000)) as here:
+        base = await here.store.put("key", b"base")
+        here.link.lose_replies()
+        with pytest.raises(JournalFull):
+            await here.store.put("key", bytes(500), if_version=base.version)
+        await here.store.put("key", b"again", if_version=base.version)
+        await here.heal()
+        found = await here.primary.get("key")
+        assert found is not None
+        assert (found.value, here.conflicts) == (b"again", [])
+
+
 def test_only_what_nobody_relies_on_gives_way_to_a_write_on_a_condition() -> None:
     flights = Flights()
-    ids = [new_version() for _ in range(5)]
-    lost_, acknowledged, other, under_way, on_condition = ids
-    flights.end("key", flights.begin("key", lost_))
-    one, two = flights.begin("key", acknowledged), flights.begin("key", other)
-    for flight in (one, two):
-        flights.acknowledge("key", flight)
-        flights.end("key", flight)
-    assert one.replaced is False
-    assert not one.alone
+    condition = new_version()
+    ids = [new_version() for _ in range(4)]
+    lost_, replaced, under_way, on_condition = ids
+    flights.end("key", flights.begin("key", lost_, condition))
+    one, two = flights.begin("key", replaced), flights.begin("key", new_version())
+    known = []
+    for ticket in (two, one):  # the other way round
+        known.append(flights.acknowledge("key", ticket).known)
+        flights.end("key", ticket)
+    assert known == [True, False]
     flights.begin("key", under_way)
-    flights.begin("key", on_condition, True)
-    flights.begin("key")
-    assert flights.of("key", conditional=False) == ids
-    assert flights.of("key", conditional=True) == [lost_, on_condition]
-    assert flights.of("elsewhere", conditional=False) == []
+    flights.begin("key", on_condition, condition)
+    assert flights.of("key", None) == ids
+    assert flights.of("key", condition) == [lost_, on_condition]
+    assert flights.of("key", new_version()) == []
+    assert flights.of("elsewhere", None) == []
+
+
+def test_what_is_answered_in_order_stands_in_order() -> None:
+    flights = Flights()
+    for ticket in [flights.begin("key", new_version()) for _ in range(3)]:
+        assert not flights.end_alone("key", ticket), "it was not alone"
+        assert not flights.acknowledge("key", ticket).replaced
+        flights.end("key", ticket)
+    assert flights.of("key", None) == []
+
+
+def test_what_a_deletion_overlaps_is_in_doubt() -> None:
+    flights = Flights()
+    version = new_version()
+    put, deletion = flights.begin("key", version), flights.begin("key", ABSENT)
+    flight = flights.acknowledge("key", put)
+    assert (flight.deleted, flight.known) == (True, False)
+    flights.end("key", put)
+    flights.acknowledge("key", deletion)
+    flights.end("key", deletion)
+    assert flights.of("key", None) == [version]
+
+
+def test_what_is_alone_leaves_nothing() -> None:
+    flights = Flights()
+    ticket = flights.begin("key", new_version())
+    assert flights.of("key", None) == [ticket[0]]
+    ticket = flights.begin("other", new_version())
+    assert flights.end_alone("other", ticket)
+    assert flights.of("other", None) == []
 
 
 def test_what_went_astray_is_bounded() -> None:
@@ -278,20 +341,20 @@ def test_what_went_astray_is_bounded() -> None:
     for _ in range(500):
         flights.end("4999", flights.begin("4999", new_version()))
     assert len(flights._astray) == 1024
-    assert len(flights.of("4999", conditional=False)) == MOST_SENT
+    assert len(flights.of("4999", None)) == MOST_SENT
     assert flights._under_way == {}
 
 
 def test_a_write_that_began_later_ends_what_was_acknowledged_before() -> None:
     flights = Flights()
     first, second, third = (new_version() for _ in range(3))
-    overlapping = [flights.begin("key", version) for version in (first, second)]
-    for flight in overlapping:
-        flights.acknowledge("key", flight)
-        flights.end("key", flight)
-    assert flights.of("key", conditional=False) == [first, second]
-    flight = flights.begin("key", third)
-    assert flights.of("key", conditional=False) == [first, second, third]
-    flights.acknowledge("key", flight)
-    flights.end("key", flight)
-    assert flights.of("key", conditional=False) == []
+    for ticket in reversed([flights.begin("key", version) for version in (first, second)]):
+        flights.acknowledge("key", ticket)
+        flights.end("key", ticket)
+    assert flights.of("key", None) == [first]
+    ticket = flights.begin("key", third)
+    assert flights.of("key", None) == [first, third]
+    assert not flights.end_alone("key", ticket), "there is something to forget"
+    flights.acknowledge("key", ticket)
+    flights.end("key", ticket)
+    assert flights.of("key", None) == []
