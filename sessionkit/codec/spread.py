@@ -77,13 +77,14 @@ def _fills_quickly(hashes: list[int], size: int, steps: int, run: int) -> bool:
     mask = size - 1
     taken = bytearray(size)
     left = steps * len(hashes) + _MORE * min(len(hashes), _MORE_KEYS)
-    for perturb in hashes:
+    for hashed in hashes:
+        perturb = hashed
         place = perturb & mask
         while taken[place]:
             if run and place + run <= mask and (free := taken.find(0, place, place + run + 1)) >= 0:
                 place = free
                 break
-            perturb >>= 5  # noqa: PLW2901
+            perturb >>= 5
             place = (place * 5 + perturb + 1) & mask
             left -= 1
         if left < 0:

@@ -134,8 +134,8 @@ class TimeoutSlot:
         return self._timeouts.read(self)
 
     def write(self, value: object | None) -> None:
-        """See ``Slot.write``."""
-        self._timeouts.write(self, value)  # type: ignore[arg-type]
+        """See ``Slot.write``; what is no deadline counts as none."""
+        self._timeouts.write(self, value if isinstance(value, dict) else None)
 
 
 def _in_chat(value: Any, chat_id: int, new_chat_id: int) -> Any:

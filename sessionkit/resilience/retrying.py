@@ -92,7 +92,7 @@ class RetryBudget:
         return True
 
 
-class _stop_over(stop_base):  # noqa: N801 - as tenacity names its own
+class _StopOver(stop_base):
     """Ends the attempts once the budget has no token for another one."""
 
     def __init__(self, budget: RetryBudget) -> None:
@@ -102,7 +102,7 @@ class _stop_over(stop_base):  # noqa: N801 - as tenacity names its own
         return not self._budget.take()
 
 
-class _stop_before(stop_base):  # noqa: N801 - as tenacity names its own
+class _StopBefore(stop_base):
     """Ends the attempts where the next one could not end in time.
 
     Args:
@@ -187,8 +187,8 @@ class Retries:
             # The budget is asked last, as it is charged for its answer.
             stop=stop_any(
                 stop_after_attempt(self._policy.attempts),
-                _stop_before(ends, lambda: silence),
-                _stop_over(self.budget),
+                _StopBefore(ends, lambda: silence),
+                _StopOver(self.budget),
             ),
             wait=wait_random_exponential(multiplier=self._policy.first_pause, max=self._policy.longest_pause),
             retry=retry_if_exception(worth_another),

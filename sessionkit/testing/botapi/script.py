@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -18,11 +19,12 @@ Step = Callable[["ScriptedUser"], Awaitable["BotMessage | None"]]
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Actions(Generic[T_co]):
+class Actions(ABC, Generic[T_co]):
     """What a user can do; each action adds a step to a script."""
 
+    @abstractmethod
     def _then(self, step: Step) -> Script[T_co]:
-        raise NotImplementedError
+        """Add a step, and return the script."""
 
     def _act(self, act: Callable[[ScriptedUser], None]) -> Script[T_co]:
         async def step(user: ScriptedUser) -> None:
