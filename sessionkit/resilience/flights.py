@@ -58,41 +58,39 @@ class Flight:
         self.known = False
 
 
-class Flights:
-    """What of this store's own may be met on the primary at any moment.
+class Flights(dict[str, "Ticket | list[Flight]"]):
+    """What of this store's own may be met on the primary at any moment, by key.
 
     Of puts that overlap the last one to begin is taken for the one that stands, as it is where requests keep
     their order. If it is answered before another, that order is in doubt, and both are remembered.
 
-    A write that no other overlaps, as nearly all, is a ticket in a dictionary and no more.
+    A write that no other overlaps, and of whose key nothing is in doubt, is a ticket in this dictionary and
+    no more: where every write of a healthy store pays for it, it is put in by ``setdefault``, and deleted.
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[str, Ticket | list[Flight]] = {}
+        super().__init__()
         self._astray: OrderedDict[str, list[_Astray]] = OrderedDict()
         self._ends = 0
 
     def begin(self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None) -> Ticket:
-        """Take note of a write; ``end_alone`` or ``end`` must follow."""
+        """Take note of a write; ``end`` must follow."""
         ticket = (makes, if_version)
-        if key not in self._astray and self._under_way.setdefault(key, ticket) is ticket:
-            return ticket
+        if self.setdefault(key, ticket) is not ticket:
+            self.overlap(key, ticket)
+        return ticket
+
+    def overlap(self, key: str, ticket: Ticket) -> None:
+        """Take note of a write that is not the only one of its key."""
+        makes, _ = ticket
         flight = Flight(ticket, self._ends)
         others = self._flights(key)
         for other in others:
             flight.deleted = flight.deleted or other.ticket[0] is ABSENT
             other.deleted = other.deleted or makes is ABSENT
         others.append(flight)
-        return ticket
 
-    def end_alone(self, key: str, ticket: Ticket) -> bool:
-        """Acknowledge and end a write of which there is no more to say; return whether it is one."""
-        if self._under_way[key] is not ticket:
-            return False
-        del self._under_way[key]
-        return True
-
-    def get(self, key: str, ticket: Ticket) -> Flight:
+    def flight(self, key: str, ticket: Ticket) -> Flight:
         """Return a write, to say more of it."""
         return next(flight for flight in self._flights(key) if flight.ticket is ticket)
 
@@ -123,11 +121,8 @@ class Flights:
 
     def end(self, key: str, ticket: Ticket) -> None:
         """Take note that a write has ended; a put of which nothing more is known may be met yet."""
-        flight = self.get(key, ticket)
-        flights = self._flights(key)
-        flights.remove(flight)
-        if not flights:
-            del self._under_way[key]
+        flight = self.flight(key, ticket)
+        self._flights(key).remove(flight)
         makes, if_version = ticket
         # A deletion is not remembered: that nothing is there may be another's doing as well.
         if not flight.known and isinstance(makes, bytes):
@@ -136,7 +131,9 @@ class Flights:
             puts.append(_Astray(makes, if_version, flight.acknowledged, self._ends))
             self._astray[key] = puts[-MOST_SENT:]
             if len(self._astray) > _MOST_ASTRAY:
-                self._astray.popitem(last=False)
+                forgotten, _ = self._astray.popitem(last=False)
+                self._drop_empty(forgotten)
+        self._drop_empty(key)
 
     def of(self, key: str, condition: Version | Absent | None) -> list[Version | Absent]:
         """Return what may be met there that was ours and is to be replaced by a later write of ours.
@@ -147,7 +144,7 @@ class Flights:
                 and is acknowledged to nobody; anything else may have come after others changed the record.
         """
         astray = self._astray.get(key, ())
-        under_way = [flight.ticket for flight in self._flights(key)] if key in self._under_way else ()
+        under_way = [flight.ticket for flight in self._flights(key)] if key in self else ()
         if condition is None:
             return [*(put.write_id for put in astray), *(makes for makes, _ in under_way)]
         return [
@@ -157,8 +154,13 @@ class Flights:
 
     def _flights(self, key: str) -> list[Flight]:
         """Return the writes of a key, of which there is more to say now."""
-        under_way = self._under_way.get(key)
+        under_way = self[key]
         if not isinstance(under_way, list):
             # Where there was but a ticket nothing had gone astray, and what did since has overlapped it.
-            under_way = self._under_way[key] = [] if under_way is None else [Flight(under_way, self._ends)]
+            under_way = self[key] = [Flight(under_way, self._ends)]
         return under_way
+
+    def _drop_empty(self, key: str) -> None:
+        """Drop what says nothing; while something of the key is astray, its next write needs more."""
+        if self.get(key) == [] and key not in self._astray:
+            del self[key]

@@ -260,7 +260,7 @@ class Recovery:
             self._journal.note(entry.also_sent([entry.makes]))
         flights = self._local.flights
         ticket = flights.begin(key, entry.makes)
-        flights.get(key, ticket).known = True  # the entry knows it
+        flights.flight(key, ticket).known = True  # the entry knows it
         try:
             outcome = await self._replayer.replay(entry, lambda: self._local.own(key))
         except Exception as error:

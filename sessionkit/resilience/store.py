@@ -237,30 +237,32 @@ class ResilientStore(SessionStore):
             put = Put(key, value, expires_in, if_version, version)
             check_put(put, self.capabilities.max_value_bytes)
             return await self._rescue.put(put)
-        ticket = self._flights.begin(key, version, if_version)
-        started = monotonic()
+        started = self._clock()
+        ticket = (version, if_version)
+        flights = self._flights
+        if flights.setdefault(key, ticket) is not ticket:
+            flights.overlap(key, ticket)
         try:
             receipt = await self.primary.put(
                 key, value, expires_in=expires_in, if_version=if_version, write_id=version
             )
         except StoreError as error:
-            with self._flights.ending(key, ticket):
+            with flights.ending(key, ticket):
                 put = Put(key, value, expires_in, if_version, version)
-                return await self._put_after(error, started, put, ticket)
+                # A clock that was set meanwhile makes it more attempts or fewer, and nothing worse.
+                began = monotonic() - max(0.0, self._clock() - started)
+                return await self._put_after(error, began, put, ticket)
         except BaseException:
-            self._flights.end(key, ticket)
+            flights.end(key, ticket)
             raise
         recovery = self._recovery
         recovery.failures = 0
-        if (
-            recovery.state is _HEALTHY
-            and key not in self.journal.leftovers
-            and self._flights.end_alone(key, ticket)
-        ):
-            ends = None if expires_in is None else self._clock() + expires_in
+        if flights[key] is ticket and recovery.state is _HEALTHY and key not in self.journal.leftovers:
+            del flights[key]
+            ends = None if expires_in is None else started + expires_in
             self._copies.take(key, value, version, ends)
             return receipt
-        with self._flights.ending(key, ticket):
+        with flights.ending(key, ticket):
             return await self._written(Put(key, value, expires_in, if_version), receipt, ticket)
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
@@ -385,7 +387,7 @@ class ResilientStore(SessionStore):
             for put, ticket, result in zip(batch, tickets, results, strict=True):
                 if not isinstance(result, Receipt):
                     applied = getattr(result, "applied", Applied.NO)
-                    self._flights.get(put.key, ticket).known = applied is Applied.NO
+                    self._flights.flight(put.key, ticket).known = applied is Applied.NO
 
             async def written(at: int, receipt: Receipt) -> Receipt:
                 return await self._written(batch[at], receipt, tickets[at])
@@ -586,10 +588,10 @@ class ResilientStore(SessionStore):
         try:
             receipt = await self._rescue.put_after(error, started, put)
         except StoreError as failure:
-            self._flights.get(put.key, ticket).known = failure.applied is Applied.NO
+            self._flights.flight(put.key, ticket).known = failure.applied is Applied.NO
             raise
         if receipt.where is Where.JOURNALED:
-            self._flights.get(put.key, ticket).known = True  # the journal knows
+            self._flights.flight(put.key, ticket).known = True  # the journal knows
             return receipt
         return await self._written(put, receipt, ticket)
 

@@ -37,13 +37,14 @@ ABSENT: Final[Literal[Absent.ABSENT]] = Absent.ABSENT
 # Seeded by the system, and cheaper than asking it for every write. Its own, as a bot may seed the shared one;
 # anew in a forked process, which would else give the same ids as its parent.
 _random: Final = random.Random()
+_bits: Final = _random.getrandbits
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_version() -> Version:
     """Return a fresh write id; 64 random bits, so two writes of one key never share it in practice."""
-    return Version(_random.randbytes(VERSION_BYTES))
+    return Version(_bits(8 * VERSION_BYTES).to_bytes(VERSION_BYTES, "big"))
 
 
 class Where(Enum):

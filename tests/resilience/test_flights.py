@@ -307,7 +307,7 @@ def test_only_what_nobody_relies_on_gives_way_to_a_write_on_a_condition() -> Non
 def test_what_is_answered_in_order_stands_in_order() -> None:
     flights = Flights()
     for ticket in [flights.begin("key", new_version()) for _ in range(3)]:
-        assert not flights.end_alone("key", ticket), "it was not alone"
+        assert flights["key"] is not ticket, "it was not alone"
         assert not flights.acknowledge("key", ticket).replaced
         flights.end("key", ticket)
     assert flights.of("key", None) == []
@@ -328,10 +328,11 @@ def test_what_a_deletion_overlaps_is_in_doubt() -> None:
 def test_what_is_alone_leaves_nothing() -> None:
     flights = Flights()
     ticket = flights.begin("key", new_version())
+    assert flights["key"] is ticket
     assert flights.of("key", None) == [ticket[0]]
-    ticket = flights.begin("other", new_version())
-    assert flights.end_alone("other", ticket)
-    assert flights.of("other", None) == []
+    flights.acknowledge("key", ticket)
+    flights.end("key", ticket)
+    assert not flights
 
 
 def test_what_went_astray_is_bounded() -> None:
@@ -342,7 +343,7 @@ def test_what_went_astray_is_bounded() -> None:
         flights.end("4999", flights.begin("4999", new_version()))
     assert len(flights._astray) == 1024
     assert len(flights.of("4999", None)) == MOST_SENT
-    assert flights._under_way == {}
+    assert set(flights) == set(flights._astray)
 
 
 def test_a_write_that_began_later_ends_what_was_acknowledged_before() -> None:
@@ -354,7 +355,7 @@ def test_a_write_that_began_later_ends_what_was_acknowledged_before() -> None:
     assert flights.of("key", None) == [first]
     ticket = flights.begin("key", third)
     assert flights.of("key", None) == [first, third]
-    assert not flights.end_alone("key", ticket), "there is something to forget"
+    assert flights["key"] is not ticket, "there is something to forget"
     flights.acknowledge("key", ticket)
     flights.end("key", ticket)
     assert flights.of("key", None) == []
