@@ -60,10 +60,18 @@ class LastKnown:
         """
         return self._young.get(key) or self._old.get(key) or self._none
 
-    def read(self, key: str, record: Record) -> None:
-        """Take note of a record that was read; when it ends is known if it was written or renewed here."""
+    def read(self, key: str, record: Record, mark: object) -> None:
+        """Take note of a record that was read; when it ends is known if it was written or renewed here.
+
+        Args:
+            key: Its key.
+            record: What the primary answered.
+            mark: What stood for the key's copy when it was asked; if another does now, nothing is changed.
+        """
         copied = self._young.get(key)
-        if copied is None or copied[1] != record.version:
+        if copied is not None and copied[1] == record.version:
+            return
+        if self.mark(key) is mark:
             self._take_read(key, record.value, record.version)
 
     def take(self, key: str, value: bytes, version: Version, until: float | None) -> None:

@@ -209,8 +209,14 @@ class ResilientStore(SessionStore):
             if local:
                 return record
         self._recovery.failures = 0
+        if record is not None and renew_for is None:
+            self._copies.read(key, record, mark)
+            return record
         if self._copies.mark(key) is mark:
-            self._read(key, record, renew_for)
+            if record is None:
+                self._copies.forget(key)
+            else:
+                self._copies.take(key, record.value, record.version, self._ends(renew_for))
         if renew_for is not None:
             await self._renewed(key)
         return record
@@ -233,7 +239,8 @@ class ResilientStore(SessionStore):
         """
         self._budget.requests += 1
         version = new_version() if write_id is None else write_id
-        if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
+        recovery = self._recovery
+        if recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             put = Put(key, value, expires_in, if_version, version)
             check_put(put, self.capabilities.max_value_bytes)
             return await self._rescue.put(put)
@@ -255,7 +262,6 @@ class ResilientStore(SessionStore):
         except BaseException:
             flights.end(key, ticket)
             raise
-        recovery = self._recovery
         recovery.failures = 0
         if flights[key] is ticket and recovery.state is _HEALTHY and key not in self.journal.leftovers:
             del flights[key]
@@ -351,8 +357,10 @@ class ResilientStore(SessionStore):
         for at, (key, mark) in enumerate(zip(there, marks, strict=True)):
             if at % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
-            if self._copies.mark(key) is mark:
-                self._read(key, found.get(key), None)
+            if (record := found.get(key)) is not None:
+                self._copies.read(key, record, mark)
+            elif self._copies.mark(key) is mark:
+                self._copies.forget(key)
         return found | here
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
@@ -536,15 +544,6 @@ class ResilientStore(SessionStore):
                 raise
             logger.error("%s", error)
             exc.add_note(f"besides: {error}")
-
-    def _read(self, key: str, record: Record | None, renew_for: float | None) -> None:
-        """Take a copy of what was read while nothing was written."""
-        if record is None:
-            self._copies.forget(key)
-        elif renew_for is None:
-            self._copies.read(key, record)
-        else:
-            self._copies.take(key, record.value, record.version, self._ends(renew_for))
 
     async def _arrived(
         self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None

@@ -45,7 +45,7 @@ def test_it_knows_the_last_or_nothing_within_its_bound(taken: list[tuple[str, st
             copies.take(key, *model[key])
         elif step == "read":
             model[key] = Copy(bytes(size), version, None)
-            copies.read(key, Record(bytes(size), version))
+            copies.read(key, Record(bytes(size), version), copies.mark(key))
         elif step == "forget":
             model.pop(key, None)
             copies.forget(key)
@@ -54,7 +54,7 @@ def test_it_knows_the_last_or_nothing_within_its_bound(taken: list[tuple[str, st
             copies.renew(key, float(number))
         elif last is not None and copies.get(key) is not None:
             # When it ends stays known as long as it is the same.
-            copies.read(key, Record(last.value, last.version))
+            copies.read(key, Record(last.value, last.version), copies.mark(key))
         for name, known in model.items():
             assert copies.get(name) in {None, known}
         if step in {"take", "read"}:
