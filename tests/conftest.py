@@ -76,6 +76,20 @@ def _require(name: str) -> ServerBinary:
     pytest.skip(f"no server {server.name}: {server.reason}")
 
 
+@pytest.fixture(scope="session")
+def heavy(request: pytest.FixtureRequest) -> bool:
+    """Whether many more examples are wanted, and every server."""
+    return bool(request.config.getoption("heavy"))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest, heavy: bool) -> int:
+    """What all randomness comes from; shown with a failure."""
+    seed = int(request.config.option.hypothesis_seed) if heavy else 7
+    print("seed", seed)  # noqa: T201 - for whoever repeats a failure
+    return seed
+
+
 @pytest.fixture(scope="session", params=SERVER_NAMES)
 def server_binary(request: pytest.FixtureRequest) -> ServerBinary:
     """Each server in turn, for tests that run their own; a missing one skips, or fails where required."""

@@ -29,19 +29,6 @@ _PACE = 0.004
 """Seconds between two operations of one writer: the servers need a core, too."""
 
 
-@pytest.fixture(scope="session")
-def heavy(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("heavy"))
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest, heavy: bool) -> int:
-    """What all randomness comes from; shown with a failure."""
-    seed = int(request.config.option.hypothesis_seed) if heavy else 7
-    print("seed", seed)  # noqa: T201 - for whoever repeats a failure
-    return seed
-
-
 @pytest.fixture
 def failing_binary(server_binary: ServerBinary, heavy: bool) -> ServerBinary:
     """The server whose failovers are tested: one of them, as each takes its seconds; all with --heavy."""

@@ -42,19 +42,6 @@ PATIENCE = 120
 
 
 @pytest.fixture
-def heavy(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("heavy"))
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest, heavy: bool) -> int:
-    """What all randomness comes from; shown with a failure."""
-    seed = int(request.config.option.hypothesis_seed) if heavy else 7
-    print("seed", seed)  # noqa: T201 - for whoever repeats a failure
-    return seed
-
-
-@pytest.fixture
 async def proxy(redis_server: RedisServer, seed: int) -> AsyncIterator[ChaosProxy]:
     async with ChaosProxy("127.0.0.1", redis_server.port, seed=seed) as proxy:
         yield proxy

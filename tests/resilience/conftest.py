@@ -14,19 +14,6 @@ if TYPE_CHECKING:
     from sessionkit.testing.servers import ServerBinary
 
 
-@pytest.fixture(scope="session")
-def heavy(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("heavy"))
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest, heavy: bool) -> int:
-    """What all randomness comes from; shown with a failure."""
-    seed = int(request.config.option.hypothesis_seed) if heavy else 7
-    print("seed", seed)  # noqa: T201 - for whoever repeats a failure
-    return seed
-
-
 @pytest.fixture
 def durable_server(server_binary: ServerBinary, heavy: bool) -> Iterator[RedisServer]:
     """A server of the test's own that loses nothing by being killed: one kind, or each with --heavy."""

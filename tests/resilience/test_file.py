@@ -37,10 +37,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "journal.db"
 
 
-def open_store(primary: ChaosStore | MemoryStore, file: Path) -> ResilientStore:
+def open_store(primary: ChaosStore | MemoryStore, file: Path | StoreFile) -> ResilientStore:
     return ResilientStore(
         primary,
-        journal=Journal(file=StoreFile.of(SqliteStore(file))),
+        journal=Journal(file=StoreFile.of(SqliteStore(file)) if isinstance(file, Path) else file),
         breaker=CircuitBreaker(first_pause=0.01, longest_pause=0.02),
     )
 
@@ -157,15 +157,11 @@ async def test_what_was_journaled_is_taken_up_at_the_next_start(file: Path) -> N
         assert await store.get("key") is None, "what was replayed is in no journal any more"
 
 
-async def test_what_is_deleted_after_a_replay_does_not_come_back(tmp_path: Path) -> None:
+async def test_what_is_deleted_after_a_replay_does_not_come_back(tmp_path: Path, file: Path) -> None:
     memory = MemoryStore()
     primary = ChaosStore(memory, seed=1)
-    disk = ChaosStore(SqliteStore(tmp_path / "journal.db"), seed=2)
-    store = ResilientStore(
-        primary,
-        journal=Journal(file=StoreFile(disk, tmp_path / "lock")),
-        breaker=CircuitBreaker(first_pause=0.01, longest_pause=0.02),
-    )
+    disk = ChaosStore(SqliteStore(file), seed=2)
+    store = open_store(primary, StoreFile(disk, tmp_path / "lock"))
     primary.refuse()
     await store.put("key", b"1", if_version=ABSENT)
     disk.hang()
@@ -347,15 +343,13 @@ async def test_what_was_set_aside_does_not_come_back_over_a_later_write(file: Pa
     await store.aclose()
 
 
-async def test_a_write_is_not_acknowledged_while_the_file_keeps_an_older_one(tmp_path: Path) -> None:
+async def test_a_write_is_not_acknowledged_while_the_file_keeps_an_older_one(
+    tmp_path: Path, file: Path
+) -> None:
     memory = MemoryStore()
     primary = ChaosStore(memory, seed=1)
-    disk = ChaosStore(SqliteStore(tmp_path / "journal.db"), seed=2)
-    store = ResilientStore(
-        primary,
-        journal=Journal(file=StoreFile(disk, tmp_path / "lock")),
-        breaker=CircuitBreaker(first_pause=0.01, longest_pause=0.02),
-    )
+    disk = ChaosStore(SqliteStore(file), seed=2)
+    store = open_store(primary, StoreFile(disk, tmp_path / "lock"))
     primary.refuse()
     await store.put("key", b"1", if_version=ABSENT)
     disk.refuse(StoreUnavailable("the disk is full"))
@@ -372,5 +366,5 @@ async def test_a_write_is_not_acknowledged_while_the_file_keeps_an_older_one(tmp
     assert await store.delete("key") is False
     assert not store.journal.leftovers
     await store.aclose()
-    async with open_store(MemoryStore(), tmp_path / "journal.db") as store:
+    async with open_store(MemoryStore(), file) as store:
         assert await store.get("key") is None
