@@ -86,8 +86,18 @@ class Laws:
     def _judge_ancestors(self, change: Change) -> None:
         if change.call.instance in self._resolving or change.call.late:
             return
+        put_back = -1
         for version in self._ancestors(change.version):
+            by_policy = [
+                other.tick
+                for other in self._history.applied[version]
+                if other.call.instance in self._resolving
+            ]
+            put_back = max([put_back, *by_policy])
             if version not in self._history.removed:
+                continue
+            if self._history.removed[version] < put_back:
+                self.exempt["a deletion undone by a policy, and the value read since"] += 1
                 continue
             written = self._history.written.get(version)
             ours = written is not None and written.instance == change.call.instance
