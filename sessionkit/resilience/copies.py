@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from sessionkit.errors import ConfigurationError
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
 _OVERHEAD: Final = 400
+_STRIPES: Final = 256
+"""Of how many groups of keys it is told apart that one of them was forgotten."""
+
+_Held: TypeAlias = "tuple[bytes, Version, float | None, object]"
+"""A copy and its mark. Bare tuples: one is made for every write."""
 
 
 class Copy(NamedTuple):
@@ -42,65 +47,85 @@ class LastKnown:
         if type(max_bytes) is not int or max_bytes < 0:
             raise ConfigurationError(f"max_bytes is a whole number from 0 up, not {max_bytes!r}")
         self._half = max_bytes // 2
-        # Bare tuples: one is made for every write.
-        self._young: dict[str, tuple[bytes, Version, float | None]] = {}
-        self._old: dict[str, tuple[bytes, Version, float | None]] = {}
+        self._young: dict[str, _Held] = {}
+        self._old: dict[str, _Held] = {}
         self._young_bytes = 0
-        self._none = object()
+        self._none = [object() for _ in range(_STRIPES)]
 
     def get(self, key: str) -> Copy | None:
         """Return the copy of a key's record."""
         copied = self._young.get(key) or self._old.get(key)
-        return None if copied is None else Copy(*copied)
+        return None if copied is None else Copy(*copied[:3])
 
     def mark(self, key: str) -> object:
-        """Return what stands for a key's copy, or for there being none: the same one until that changes.
+        """Return what stands for the last write of a key, or for there being none that is known: by identity.
 
-        An answer that was asked for before a change is older than what is here.
+        An answer that was asked for before another one stood there is older than what is here. Those of
+        reads and renewals change nothing of it, so that of several the last one counts.
         """
-        return self._young.get(key) or self._old.get(key) or self._none
+        copied = self._young.get(key) or self._old.get(key)
+        return self._none[hash(key) % _STRIPES] if copied is None else copied[3]
 
-    def read(self, key: str, record: Record, mark: object) -> None:
+    def read(self, key: str, record: Record, mark: object, now: float) -> None:
         """Take note of a record that was read; when it ends is known if it was written or renewed here.
 
         Args:
             key: Its key.
             record: What the primary answered.
-            mark: What stood for the key's copy when it was asked; if another does now, nothing is changed.
+            mark: The key's mark when it was asked; if there is another now, nothing is changed.
+            now: The time then, in seconds since the Unix epoch.
         """
         copied = self._young.get(key)
-        if copied is not None and copied[1] == record.version:
+        if copied is not None and copied[1] == record.version and (copied[2] is None or copied[2] > now):
             return
         if self.mark(key) is mark:
-            self._take_read(key, record.value, record.version)
+            copied = copied or self._old.get(key)
+            until = copied[2] if copied is not None and copied[1] == record.version else None
+            # What should have ended, and is there, was renewed by others.
+            self.take(
+                key, record.value, record.version, None if until is None or until <= now else until, mark
+            )
 
-    def take(self, key: str, value: bytes, version: Version, until: float | None) -> None:
-        """Take a copy, unless it is too large by itself; then there is none of this key."""
+    def read_none(self, key: str, mark: object) -> None:
+        """Take note that there is no such record, as ``read`` does of one."""
+        if (key in self._young or key in self._old) and self.mark(key) is mark:
+            self.forget(key)
+
+    def take(
+        self, key: str, value: bytes, version: Version, until: float | None, mark: object = None
+    ) -> None:
+        """Take a copy, unless it is too large by itself; then there is none of this key.
+
+        Args:
+            key: The record's key.
+            value: Its value.
+            version: Its version.
+            until: When it ends, in seconds since the Unix epoch; None: never, or it is not known.
+            mark: The mark it keeps, if it was read; None: it was written.
+        """
         before = self._young.get(key)
+        held = (value, version, until, version if mark is None else mark)
         if before is not None and len(before[0]) == len(value):
-            self._young[key] = (value, version, until)
+            self._young[key] = held
         else:
-            self._take_other(key, value, version, until)
+            self._take_other(key, held)
 
     def renew(self, key: str, until: float | None) -> None:
         """Take note of when a record ends now."""
         if (copied := self.get(key)) is not None:
-            self.take(key, copied.value, copied.version, until)
+            self.take(key, copied.value, copied.version, until, self.mark(key))
 
     def forget(self, key: str) -> None:
-        """Drop the copy of a key's record."""
-        self._none = object()
+        """Drop the copy of a key's record, as others may have changed it."""
+        self._none[hash(key) % _STRIPES] = object()
         gone = self._young.pop(key, None)
         if gone is not None:
             self._young_bytes -= _OVERHEAD + len(key) + len(gone[0])
         self._old.pop(key, None)
 
-    def _take_read(self, key: str, value: bytes, version: Version) -> None:
-        old = self._old.get(key)
-        self.take(key, value, version, old[2] if old is not None and old[1] == version else None)
-
-    def _take_other(self, key: str, value: bytes, version: Version, until: float | None) -> None:
+    def _take_other(self, key: str, held: _Held) -> None:
         """Take a copy of another size than the one before, or the first one."""
+        value = held[0]
         size = _OVERHEAD + len(key) + len(value)
         before = self._young.get(key)
         grown = self._young_bytes + (size if before is None else len(value) - len(before[0]))
@@ -108,7 +133,9 @@ class LastKnown:
             self.forget(key)
             if size > self._half:
                 return
+            # Of what leaves with the old ones nothing is known any more, whatever is being read of it.
+            self._none = [object() for _ in range(_STRIPES)]
             self._old, self._young = self._young, {}
             grown = size
-        self._young[key] = (value, version, until)
+        self._young[key] = held
         self._young_bytes = grown

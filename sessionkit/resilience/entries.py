@@ -91,6 +91,10 @@ class Entry:
         """What the first write was on the condition of; None: of nothing."""
         return self.base if self.conditional else None
 
+    def replaces(self, if_version: Version | Absent | None) -> bool:
+        """Whether it replaces an earlier write of ours that was on this condition: any, or one on its own."""
+        return not self.conditional or self.base == if_version
+
     def also_sent(self, versions: Iterable[Version | Absent], *, sure: bool = False) -> Entry:
         """Return the entry with more of what may stand on the primary.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from sessionkit.resilience.entries import MOST_SENT
@@ -41,17 +42,19 @@ class Flight:
     Attributes:
         ticket: As given.
         began: As given.
-        deleted: Whether a deletion overlaps it.
+        overlapped: Whether another write was under way together with it.
+        deleted: Whether a deletion was.
         replaced: Whether a write that began later was acknowledged meanwhile.
         acknowledged: Whether its caller is told that it is done.
         known: Whether it is known where a put stands, so that it cannot be met unexpectedly.
     """
 
-    __slots__ = ("acknowledged", "began", "deleted", "known", "replaced", "ticket")
+    __slots__ = ("acknowledged", "began", "deleted", "known", "overlapped", "replaced", "ticket")
 
     def __init__(self, ticket: Ticket, began: int) -> None:
         self.ticket = ticket
         self.began = began
+        self.overlapped = False
         self.deleted = False
         self.replaced = False
         self.acknowledged = False
@@ -61,8 +64,8 @@ class Flight:
 class Flights(dict[str, "Ticket | list[Flight]"]):
     """What of this store's own may be met on the primary at any moment, by key.
 
-    Of puts that overlap the last one to begin is taken for the one that stands, as it is where requests keep
-    their order. If it is answered before another, that order is in doubt, and both are remembered.
+    Of puts that overlap the last one to begin is taken for the one that stands, as it mostly is. As any of
+    them may have been tried again, or have gone another way, that is in doubt, and all are remembered.
 
     A write that no other overlaps, and of whose key nothing is in doubt, is a ticket in this dictionary and
     no more: where every write of a healthy store pays for it, it is put in by ``setdefault``, and deleted.
@@ -86,6 +89,7 @@ class Flights(dict[str, "Ticket | list[Flight]"]):
         flight = Flight(ticket, self._ends)
         others = self._flights(key)
         for other in others:
+            flight.overlapped = other.overlapped = True
             flight.deleted = flight.deleted or other.ticket[0] is ABSENT
             other.deleted = other.deleted or makes is ABSENT
         others.append(flight)
@@ -96,13 +100,11 @@ class Flights(dict[str, "Ticket | list[Flight]"]):
 
     def acknowledge(self, key: str, ticket: Ticket) -> Flight:
         """Take note that the primary has a write, and return it."""
-        flights = self._flights(key)
-        for flight in flights:
-            if flight.ticket is ticket:
-                break
-            flight.replaced = True
+        flight = self.flight(key, ticket)
+        for other in takewhile(lambda other: other is not flight, self._flights(key)):
+            other.replaced = True  # it began before
         flight.acknowledged = True
-        flight.known = not (flight.replaced or flight.deleted)
+        flight.known = not flight.overlapped
         if key in self._astray:
             # What was acknowledged before this one began does not stand there any more.
             puts = self._astray.pop(key)
@@ -119,9 +121,16 @@ class Flights(dict[str, "Ticket | list[Flight]"]):
         finally:
             self.end(key, ticket)
 
-    def end(self, key: str, ticket: Ticket) -> None:
-        """Take note that a write has ended; a put of which nothing more is known may be met yet."""
+    def end(self, key: str, ticket: Ticket, *, known: bool = False) -> None:
+        """Take note that a write has ended; a put of which nothing more is known may be met yet.
+
+        Args:
+            key: The record's key.
+            ticket: The write's ticket.
+            known: Whether it is known where it stands, as it was never sent.
+        """
         flight = self.flight(key, ticket)
+        flight.known |= known
         self._flights(key).remove(flight)
         makes, if_version = ticket
         # A deletion is not remembered: that nothing is there may be another's doing as well.

@@ -59,7 +59,7 @@ class LocalView:
         waiting = self.journal.get(key)
         if waiting is None:
             return
-        if waiting.condition in {None, if_version}:
+        if waiting.replaces(if_version):
             self.journal.note(waiting.also_sent([makes], sure=if_version is not None))
         if if_version is not None and waiting.kind is not Kind.TOUCH and waiting.makes != makes:
             conflict = VersionConflict(key, current=waiting.makes)
@@ -98,8 +98,12 @@ class LocalView:
             # A write again that this entry stands for; whether the journal's file has it is not known here.
             await self.journal.add(waiting)
             return Receipt(write_id, Where.JOURNALED)
-        if waiting is not None and sent and waiting.condition in {None, put.if_version}:
-            self.journal.note(waiting.also_sent([write_id]))  # it replaces this one, also if that is refused
+        if waiting is not None and sent and waiting.replaces(put.if_version):
+            waiting = waiting.also_sent([write_id])  # it replaces this one, also if that is refused
+            self.journal.note(waiting)
+        if waiting is not None and put.if_version is None and self._overtaken(waiting, write_id):
+            await self.journal.add(replace(waiting, recent=(*waiting.recent[: RING_SIZE - 1], write_id)))
+            return Receipt(write_id, Where.JOURNALED)
         self._check(put.key, put.if_version)
         await self._add(
             put.key,
@@ -178,6 +182,14 @@ class LocalView:
         copied = self._copied(key, renewed=entry is not None)
         return None if copied is None else Record(copied.value, copied.version, stale=True)
 
+    def _overtaken(self, waiting: Entry, write_id: Version) -> bool:
+        """Whether a put was on its way already when a write of its key was journaled, which replaces it.
+
+        In its place it would be lost together with it: the primary may have the put, and others after it,
+        and knows its id as done.
+        """
+        return waiting.kind is not Kind.TOUCH and write_id in self.flights.of(waiting.key, None)
+
     def _check(self, key: str, if_version: Version | Absent | None) -> None:
         known = self.version(key)
         if if_version is not None and known is not None and if_version != known:
@@ -199,6 +211,8 @@ class LocalView:
         else:
             base, base_value, conditional = waiting.base, waiting.base_value, waiting.conditional
             earlier = waiting.sent
+            if waiting.kind is Kind.TOUCH and entry.kind is not Kind.TOUCH:
+                conditional = if_version is not None  # the renewal has changed nothing
         own = self.flights.of(key, base if conditional else None)
         others = (makes for makes in own if makes != entry.write_id)
         await self.journal.add(

@@ -269,7 +269,8 @@ class Recovery:
             # Such as a value the primary does not take, or a merge that fails: nobody else shall wait for it.
             self._set_aside(entry, described(error))
         else:
-            flight = flights.acknowledge(key, ticket)
+            written = entry.kind is not Kind.TOUCH and outcome.ending not in {"primary", "superseded"}
+            flight = flights.acknowledge(key, ticket) if written else flights.flight(key, ticket)
             if not flight.replaced:
                 self._take_copy(entry, outcome, deleted=flight.deleted)
             await self._journal.settle(entry.key, lambda now: _follower(now, entry, outcome))

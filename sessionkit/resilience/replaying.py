@@ -92,8 +92,13 @@ class Replayer:
             write_id=entry.write_id,
         )
         record = Record(entry.value, receipt.version)
-        # If that came through long ago, this changed nothing; it may have been renewed since.
-        return Outcome("applied", receipt.version, record, renew=entry.write_id in entry.sent)
+        if entry.write_id not in entry.sent:
+            return Outcome("applied", receipt.version, record)
+        # If it came through long ago, this changed nothing: others may have written or renewed it since.
+        found = await self._primary.get(entry.key)
+        if found is None or found.version != entry.write_id:
+            return Outcome("superseded", ABSENT if found is None else found.version)
+        return Outcome("applied", receipt.version, record, renew=True)
 
     async def _delete(self, entry: Entry, expected: Version | Absent) -> None:
         if isinstance(expected, Absent):

@@ -15,6 +15,7 @@ from sessionkit.errors import (
     Applied,
     BatchFailed,
     ConfigurationError,
+    SessionKitError,
     StoreError,
     StoreUnavailable,
 )
@@ -201,22 +202,20 @@ class ResilientStore(SessionStore):
             check_expiry(renew_for)
             return await self._rescue.get(key, renew_for)
         mark = self._copies.mark(key)
-        started = monotonic()
+        started = self._clock()
         try:
             record = await self.primary.get(key, renew_for=renew_for)
         except StoreError as error:
-            record, local = await self._rescue.get_after(error, started, key, renew_for)
+            record, local = await self._rescue.get_after(error, self._began(started), key, renew_for)
             if local:
                 return record
         self._recovery.failures = 0
-        if record is not None and renew_for is None:
-            self._copies.read(key, record, mark)
-            return record
-        if self._copies.mark(key) is mark:
-            if record is None:
-                self._copies.forget(key)
-            else:
-                self._copies.take(key, record.value, record.version, self._ends(renew_for))
+        if record is None:
+            self._copies.read_none(key, mark)
+        elif renew_for is None:
+            self._copies.read(key, record, mark, started)
+        elif self._copies.mark(key) is mark:
+            self._copies.take(key, record.value, record.version, self._ends(renew_for), mark)
         if renew_for is not None:
             await self._renewed(key)
         return record
@@ -256,11 +255,9 @@ class ResilientStore(SessionStore):
         except StoreError as error:
             with flights.ending(key, ticket):
                 put = Put(key, value, expires_in, if_version, version)
-                # A clock that was set meanwhile makes it more attempts or fewer, and nothing worse.
-                began = monotonic() - max(0.0, self._clock() - started)
-                return await self._put_after(error, began, put, ticket)
-        except BaseException:
-            flights.end(key, ticket)
+                return await self._put_after(error, self._began(started), put, ticket)
+        except BaseException as error:
+            flights.end(key, ticket, known=isinstance(error, SessionKitError))  # such as a wrong argument
             raise
         recovery.failures = 0
         if flights[key] is ticket and recovery.state is _HEALTHY and key not in self.journal.leftovers:
@@ -269,7 +266,10 @@ class ResilientStore(SessionStore):
             self._copies.take(key, value, version, ends)
             return receipt
         with flights.ending(key, ticket):
-            return await self._written(Put(key, value, expires_in, if_version), receipt, ticket)
+            put = Put(key, value, expires_in, if_version)
+            self._stands(put, receipt, ticket)
+            await self._arrived(key, receipt.version, if_version)
+            return receipt
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         """See ``SessionStore.delete``.
@@ -346,11 +346,11 @@ class ResilientStore(SessionStore):
         here = self._rescue.get_many(key for key in wanted if key in waiting)
         there = [key for key in wanted if key not in waiting]
         marks = [self._copies.mark(key) for key in there]
-        started = monotonic()
+        started = self._clock()
         try:
             found = await self.primary.get_many(there)
         except StoreError as error:
-            found, local = await self._rescue.get_many_after(error, started, there)
+            found, local = await self._rescue.get_many_after(error, self._began(started), there)
             if local:
                 return found | here
         self._recovery.failures = 0
@@ -358,9 +358,9 @@ class ResilientStore(SessionStore):
             if at % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
             if (record := found.get(key)) is not None:
-                self._copies.read(key, record, mark)
-            elif self._copies.mark(key) is mark:
-                self._copies.forget(key)
+                self._copies.read(key, record, mark, started)
+            else:
+                self._copies.read_none(key, mark)
         return found | here
 
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
@@ -393,14 +393,18 @@ class ResilientStore(SessionStore):
             except StoreError as error:
                 results = [error] * len(batch)
             for put, ticket, result in zip(batch, tickets, results, strict=True):
-                if not isinstance(result, Receipt):
+                if isinstance(result, Receipt):
+                    self._stands(put, result, ticket)
+                else:
                     applied = getattr(result, "applied", Applied.NO)
                     self._flights.flight(put.key, ticket).known = applied is Applied.NO
 
             async def written(at: int, receipt: Receipt) -> Receipt:
-                return await self._written(batch[at], receipt, tickets[at])
+                await self._arrived(batch[at].key, receipt.version, batch[at].if_version)
+                return receipt
 
             async def again(at: int, error: StoreError) -> Receipt:
+                self._flights.flight(batch[at].key, tickets[at]).known = False
                 return await self._put_after(error, started, batch[at], tickets[at])
 
             return receipts_of(await finish_puts(batch, results, written, again))
@@ -592,17 +596,24 @@ class ResilientStore(SessionStore):
         if receipt.where is Where.JOURNALED:
             self._flights.flight(put.key, ticket).known = True  # the journal knows
             return receipt
-        return await self._written(put, receipt, ticket)
+        self._stands(put, receipt, ticket)
+        await self._arrived(put.key, receipt.version, put.if_version)
+        return receipt
 
-    async def _written(self, put: Put, receipt: Receipt, ticket: Ticket) -> Receipt:
-        """Take note that the primary has a put, and return its receipt."""
+    def _stands(self, put: Put, receipt: Receipt, ticket: Ticket) -> None:
+        """Take note that the primary has a put."""
         flight = self._flights.acknowledge(put.key, ticket)
         if flight.deleted:
             self._copies.forget(put.key)
         elif not flight.replaced:
             self._copies.take(put.key, put.value, receipt.version, self._ends(put.expires_in))
-        await self._arrived(put.key, receipt.version, put.if_version)
-        return receipt
+
+    def _began(self, started: float) -> float:
+        """Return when an operation began by ``time.monotonic``, given that by the clock.
+
+        A clock that was set meanwhile makes it more attempts or fewer, and nothing worse.
+        """
+        return monotonic() - max(0.0, self._clock() - started)
 
     def _ends(self, expires_in: float | None) -> float | None:
         return None if expires_in is None else self._clock() + expires_in

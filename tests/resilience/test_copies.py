@@ -21,7 +21,7 @@ def bytes_of(copies: LastKnown) -> int:
     return sum(
         OVERHEAD + len(key) + len(value)
         for generation in (copies._young, copies._old)
-        for key, (value, _, _) in generation.items()
+        for key, (value, _, _, _) in generation.items()
     )
 
 
@@ -45,7 +45,7 @@ def test_it_knows_the_last_or_nothing_within_its_bound(taken: list[tuple[str, st
             copies.take(key, *model[key])
         elif step == "read":
             model[key] = Copy(bytes(size), version, None)
-            copies.read(key, Record(bytes(size), version), copies.mark(key))
+            copies.read(key, Record(bytes(size), version), copies.mark(key), 0.0)
         elif step == "forget":
             model.pop(key, None)
             copies.forget(key)
@@ -54,7 +54,7 @@ def test_it_knows_the_last_or_nothing_within_its_bound(taken: list[tuple[str, st
             copies.renew(key, float(number))
         elif last is not None and copies.get(key) is not None:
             # When it ends stays known as long as it is the same.
-            copies.read(key, Record(last.value, last.version), copies.mark(key))
+            copies.read(key, Record(last.value, last.version), copies.mark(key), -1.0)
         for name, known in model.items():
             assert copies.get(name) in {None, known}
         if step in {"take", "read"}:
@@ -88,7 +88,7 @@ def test_a_bound_is_not_below_zero() -> None:
         LastKnown(-1)
 
 
-def test_a_mark_is_the_same_until_its_copy_changes() -> None:
+def test_a_mark_is_the_same_until_something_is_written() -> None:
     copies = LastKnown(MAX_BYTES)
     none = copies.mark("key")
     assert copies.mark("key") is none
@@ -96,8 +96,49 @@ def test_a_mark_is_the_same_until_its_copy_changes() -> None:
     first = copies.mark("key")
     assert first is not none
     copies.take("other", b"", new_version(), None)
-    assert copies.mark("key") is first
     copies.renew("key", 1.0)
-    assert copies.mark("key") is not first
+    assert copies.mark("key") is first
     copies.forget("key")
-    assert copies.mark("key") is not none, "it was there, and is gone again"
+    assert copies.mark("key") not in {none, first}, "it was there, and is gone again"
+
+
+def test_of_answers_that_overlap_the_last_one_counts() -> None:
+    copies = LastKnown(MAX_BYTES)
+    mark = copies.mark("key")
+    first, second = (Record(value, new_version()) for value in (b"1", b"2"))
+    for record in (first, second):
+        copies.read("key", record, mark, 0.0)
+        assert copies.get("key") == Copy(record.value, record.version, None)
+    copies.read_none("key", mark)
+    assert copies.get("key") is None
+    copies.read("key", first, mark, 0.0)
+    assert copies.get("key") is None, "it was asked for before the record was gone"
+
+
+def test_an_answer_that_is_older_than_a_write_changes_nothing() -> None:
+    copies = LastKnown(MAX_BYTES)
+    mark = copies.mark("key")
+    written = Copy(b"2", new_version(), 5.0)
+    copies.take("key", *written)
+    copies.read("key", Record(b"1", new_version()), mark, 0.0)
+    copies.read_none("key", mark)
+    assert copies.get("key") == written
+
+
+def test_that_one_key_is_empty_takes_no_copy_from_another() -> None:
+    copies = LastKnown(MAX_BYTES)
+    marks = {key: copies.mark(key) for key in ("full", "empty")}
+    copies.read_none("empty", marks["empty"])
+    record = Record(b"1", new_version())
+    copies.read("full", record, marks["full"], 0.0)
+    assert copies.get("full") == Copy(b"1", record.version, None)
+
+
+def test_what_is_there_though_it_should_have_ended_was_renewed_by_others() -> None:
+    copies = LastKnown(MAX_BYTES)
+    record = Record(b"1", new_version())
+    copies.take("key", record.value, record.version, 60.0)
+    copies.read("key", record, copies.mark("key"), 59.0)
+    assert copies.get("key") == Copy(b"1", record.version, 60.0)
+    copies.read("key", record, copies.mark("key"), 60.0)
+    assert copies.get("key") == Copy(b"1", record.version, None)

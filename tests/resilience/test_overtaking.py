@@ -57,16 +57,16 @@ async def test_a_retry_does_not_pass_by_what_was_journaled_meanwhile() -> None:
 
 
 @in_virtual_time
-async def test_a_retry_without_a_condition_is_journaled_after_it() -> None:
+async def test_a_retry_without_a_condition_gives_way_to_what_was_acknowledged_meanwhile() -> None:
     async with open_circuit(retry=RetryPolicy(attempts=3, first_pause=1)) as here:
         here.link.refuse()
         retrying = asyncio.create_task(here.store.put("key", b"retried"))
         await asyncio.sleep(0)
-        await here.store.put("key", b"journaled")
+        journaled = await here.store.put("key", b"journaled")
         here.link.heal()
         retried = await retrying
         assert retried.where is Where.JOURNALED
-        await left_with(here, retried)
+        await left_with(here, journaled)
 
 
 @asynccontextmanager
