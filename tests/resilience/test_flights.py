@@ -215,14 +215,15 @@ async def test_a_first_attempt_that_arrives_during_the_replay_is_ours() -> None:
 async def test_what_was_renewed_by_others_outlives_the_replay() -> None:
     async with world(retry=ONCE, breaker=CircuitBreaker(first_pause=60, longest_pause=60)) as here:
         here.link.refuse()
-        await here.store.put("key", b"mine", expires_in=100, if_version=ABSENT)
+        await here.store.put("key", b"mine", expires_in=1000, if_version=ABSENT)
         here.link.heal()
         here.link.lose_replies(1)
-        while await here.primary.get("key") is None:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(1)
+        async with asyncio.timeout(900):  # several pauses between probes
+            while await here.primary.get("key") is None:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(1)
         here.link.refuse()
-        assert await here.primary.touch("key", expires_in=3600)
-        await asyncio.sleep(120)
+        assert await here.primary.touch("key", expires_in=36_000)
+        await asyncio.sleep(1200)
         await here.heal()
         assert await here.primary.get("key") is not None
 
