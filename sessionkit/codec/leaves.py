@@ -43,6 +43,7 @@ _LENGTH: Final = struct.Struct(">H")
 _COMPLEX: Final = struct.Struct(">dd")
 _DATE: Final = struct.Struct(">HBB")
 _TIME: Final = struct.Struct(">BBBIB")
+_DATETIME: Final = struct.Struct(">HBBBBBIB")
 _TIMEDELTA: Final = struct.Struct(">iII")
 _SAFETY: Final = {SafeUUID.unknown: b"", SafeUUID.safe: b"\1", SafeUUID.unsafe: b"\0"}
 _SPELLING: Final = Context(capitals=1)
@@ -136,7 +137,10 @@ def _dump_datetime(value: datetime) -> bytes:
 
 
 def _load_datetime(data: bytes) -> datetime:
-    return datetime.combine(_load_date(data[: _DATE.size]), _load_time(data[_DATE.size :]))
+    # At once, as combining a date and a time takes half as long again.
+    year, month, day, hour, minute, second, microsecond, fold = _DATETIME.unpack_from(data)
+    zone = load_zone(data[_DATETIME.size :])
+    return datetime(year, month, day, hour, minute, second, microsecond, zone, fold=fold)
 
 
 def _dump_timedelta(value: timedelta) -> bytes:

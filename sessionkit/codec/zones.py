@@ -64,6 +64,8 @@ def load_zone(data: bytes) -> tzinfo | None:
         CodecError: This machine does not know the zone.
     """
     kind, payload = data[0], data[1:]
+    if kind == _ZONE:
+        return _load_zoneinfo(payload.decode("ascii"))
     if kind in (_NONE, _UTC) and not payload:
         return UTC if kind == _UTC else None
     if kind in (_OFFSET, _NAMED) and len(payload) >= _OFFSET_BYTES:
@@ -73,8 +75,6 @@ def load_zone(data: bytes) -> tzinfo | None:
             return timezone(offset, name.decode())
         if not name:
             return timezone(offset)
-    if kind == _ZONE:
-        return _load_zoneinfo(payload.decode("ascii"))
     raise ValueError("no time zone")
 
 
