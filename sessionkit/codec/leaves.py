@@ -27,7 +27,7 @@ from uuid import UUID, SafeUUID
 
 from sessionkit.codec.wire import Leaf
 from sessionkit.codec.zones import dump_zone, load_zone
-from sessionkit.errors import RecordTooLarge
+from sessionkit.errors import RecordTooLarge, UnsupportedType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,6 +155,8 @@ def _load_timedelta(data: bytes) -> timedelta:
 
 
 def _dump_uuid(value: UUID) -> bytes:
+    if type(value.int) is not int:
+        raise UnsupportedType("a UUID whose int is of a subclass of int would come back without it")
     return value.bytes + _SAFETY[value.is_safe]
 
 

@@ -34,7 +34,8 @@ def dump_zone(zone: tzinfo | None) -> bytes:
     """Return the bytes of a time zone.
 
     Raises:
-        UnsupportedType: It is of a class that sessionkit cannot make again, or a ZoneInfo without a key.
+        UnsupportedType: It is of a class that sessionkit cannot make again, a ZoneInfo that its key would not
+            give again, or made of subclasses of str and timedelta.
     """
     if zone is None:
         return bytes([_NONE])
@@ -43,10 +44,7 @@ def dump_zone(zone: tzinfo | None) -> bytes:
     if type(zone) is ZoneInfo:
         if not _is_zone_key(zone.key):
             raise UnsupportedType("a ZoneInfo is kept by its key, and this one has none that names a zone")
-        if _is_from_file(zone):
-            raise UnsupportedType(
-                f"a ZoneInfo is kept by its key, and this one was read from a file under the key {zone.key!r}"
-            )
+        _check_source(zone)
         return bytes([_ZONE]) + zone.key.encode()
     if type(zone) is timezone:
         return _dump_offset(zone)
@@ -82,21 +80,33 @@ def _dump_offset(zone: timezone) -> bytes:
     # The arguments it was made of: a name that is the same as the default one still shows in its repr.
     reduced: Any = zone.__reduce__()
     offset, *name = reduced[1]
+    if type(offset) is not timedelta or any(type(part) is not str for part in name):
+        raise UnsupportedType(
+            "a time zone whose offset or name is of a subclass of timedelta or str would come back without it"
+        )
     dumped: bytes = (offset // _MICROSECOND).to_bytes(_OFFSET_BYTES, "big", signed=True)
     if not name:
         return bytes([_OFFSET]) + dumped
     try:
-        return bytes([_NAMED]) + dumped + str(name[0]).encode()
+        text: bytes = name[0].encode()
     except UnicodeEncodeError:
         raise UnsupportedType("a time zone's name holds no lone surrogates") from None
+    return bytes([_NAMED]) + dumped + text
 
 
-def _is_from_file(zone: ZoneInfo) -> bool:
+def _check_source(zone: ZoneInfo) -> None:
+    """Refuse what ``ZoneInfo(key)`` would not give again, told by how it says it is to be pickled."""
     try:
-        zone.__reduce__()
+        reduced: Any = zone.__reduce__()
     except PicklingError:  # ZoneInfo's documented answer for those from files
-        return True
-    return False
+        raise UnsupportedType(
+            f"a ZoneInfo is kept by its key, and this one was read from a file under the key {zone.key!r}"
+        ) from None
+    # Two datetimes are told apart, and subtracted, by another rule where their zones are two objects.
+    if not reduced[1][1]:
+        raise UnsupportedType(
+            f"a ZoneInfo is kept by its key, and no_cache made this one another than ZoneInfo({zone.key!r})"
+        )
 
 
 def _load_zoneinfo(key: str) -> ZoneInfo:

@@ -6,9 +6,10 @@ import dataclasses
 import enum
 import functools
 from collections import Counter, OrderedDict, defaultdict, deque
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, time, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 from zoneinfo import TZPATH, ZoneInfo
 
 import msgpack
@@ -242,7 +243,38 @@ def test_a_zone_from_a_file_under_a_known_key_is_refused() -> None:
         UnsupportedType, match=r"^value: a ZoneInfo .* from a file under the key 'Europe/Berlin'"
     ):
         MsgpackCodec().encode(datetime(2024, 1, 1, tzinfo=foreign))
-    MsgpackCodec().encode(datetime(2024, 1, 1, tzinfo=ZoneInfo.no_cache("Europe/Berlin")))
+
+
+def test_a_zone_that_is_another_than_its_key_gives_is_refused() -> None:
+    """In an hour that is there twice, it would make a datetime unequal to itself."""
+    other = ZoneInfo.no_cache("Europe/Berlin")
+    twice = datetime(2024, 10, 27, 2, 30, tzinfo=other)
+    assert twice != twice.replace(tzinfo=ZoneInfo("Europe/Berlin"))
+    for value in (twice, twice.timetz()):
+        with pytest.raises(
+            UnsupportedType, match=r"^value\.at: a ZoneInfo .* than ZoneInfo\('Europe/Berlin'\)"
+        ):
+            MsgpackCodec().encode({"at": value})
+
+
+class Span(timedelta):
+    pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=1), Text("own"))),
+        time(1, tzinfo=timezone(Span(hours=1))),
+        UUID(int=Number(5)),
+    ],
+    ids=["name", "offset", "int"],
+)
+def test_a_subclass_inside_a_leaf_is_refused(value: object) -> None:
+    with pytest.raises(
+        UnsupportedType, match=r"^value\[0\]: .* of a subclass of .* would come back without it"
+    ):
+        MsgpackCodec().encode([value])
 
 
 @pytest.mark.parametrize("factory", [lambda: 0, Plain, [].copy, Counter])
