@@ -33,6 +33,7 @@ class Lifting:
         self._factories = registry.factories
         self._limits = limits
         self._has_huge_ints = False
+        self._has_objects = False
         self._keys_around = 0
 
     def lift(self, body: bytes) -> object:
@@ -100,9 +101,13 @@ class Lifting:
             return self._object(nodes, depth)
         try:
             return _MAKERS[mark](self, nodes, depth)
-        except CodecError:
+        except (CodecError, *NO_ROOM):
             raise
-        except (TypeError, ValueError, OverflowError) as error:
+        except Exception as error:
+            if (
+                self._has_objects
+            ):  # it may be the hash or the comparison of one, which says nothing of the bytes
+                raise CodecError(f"a {mark.name} with registered objects raised {described(error)}") from None
             raise CorruptRecord(f"a {mark.name} that is none ({type(error).__name__})") from None
 
     def _object(self, nodes: list[object], depth: int) -> object:
@@ -113,6 +118,7 @@ class Lifting:
             raise UnsupportedType(
                 f"the record holds an object of tag {tag[:64]!a}, which is registered nowhere in this codec"
             )
+        self._has_objects = True
         registration = self._registered[tag]
         content = self._value(nodes[1], depth)
         try:
@@ -124,7 +130,7 @@ class Lifting:
             raise CodecError(f"the function registered under {tag!r} raised {described(error)}") from None
         if type(made) is not registration.type:
             raise CodecError(
-                f"the function registered under {tag!r} made a {type(made).__qualname__},"
+                f"the function registered under {tag!r} made an object of {name_of(type(made))},"
                 f" and the tag is that of {name_of(registration.type)}"
             )
         return made
@@ -175,12 +181,9 @@ class Lifting:
         return values
 
     def _dict(self, keys: list[object], values: list[object]) -> dict[object, object]:
-        try:
-            made = dict(zip(keys, values, strict=True)) if is_spread(keys) else {}
-        except (TypeError, ValueError) as error:
-            raise CorruptRecord(f"keys that cannot be such ({type(error).__name__})") from None
+        made = dict(zip(keys, values, strict=True)) if is_spread(keys) else {}
         if len(made) != len(keys):
-            raise CorruptRecord("a key that is there twice, or keys whose hashes collide too often")
+            raise ValueError("a key that is there twice, or keys whose hashes collide too often")
         return made
 
 

@@ -10,8 +10,8 @@ from msgpack import ExtType
 
 from sessionkit.codec.leaves import DUMPERS, KEY_INT_BYTES, dump_int, int_size
 from sessionkit.codec.path import Element, Index, Inside, Item, Key, Step, render
-from sessionkit.codec.raw import pack
-from sessionkit.codec.registry import Registration, Registry, name_of
+from sessionkit.codec.raw import NO_ROOM, pack
+from sessionkit.codec.registry import Registration, Registry, name_of, registration_for
 from sessionkit.codec.spread import WRITTEN, is_spread, is_spread_set
 from sessionkit.codec.wire import Leaf, Mark, extension_items
 from sessionkit.errors import CodecError, RecordTooLarge, UnsupportedType, described
@@ -46,9 +46,18 @@ class Lowering:
         """Return the lowered value; a plain scalar is returned itself.
 
         Raises:
-            UnsupportedType: It holds something that would not come back as it went in.
+            UnsupportedType: It holds something that would not come back as it went in, or whose own code
+                raised something.
             RecordTooLarge: It exceeds a bound.
         """
+        try:
+            return self._lower(value)
+        except (CodecError, *NO_ROOM):
+            raise
+        except Exception as error:  # whatever a key's or a factory's __hash__ or __eq__ comes to
+            self._refuse(UnsupportedType, f"code of the value's own raised {described(error)}")
+
+    def _lower(self, value: object) -> object:
         if self._is_ready(value):
             return value
         kind = type(value)
@@ -66,7 +75,8 @@ class Lowering:
             return lowered
         self._refuse(
             UnsupportedType,
-            f"{name_of(kind)} is not a type sessionkit keeps; register it with codec.register(...)",
+            f"{name_of(kind)} is not a type sessionkit keeps;"
+            f" register it with codec.{registration_for(kind)}(...)",
         )
 
     def _is_ready(self, value: Any) -> bool:
@@ -111,7 +121,7 @@ class Lowering:
         self._count(3)
         made = self._call(registration.to, value)
         self._steps.append(Inside(registration.tag))
-        lowered = [_MARKS[Mark.REGISTERED], registration.tag, self.lower(made)]
+        lowered = [_MARKS[Mark.REGISTERED], registration.tag, self._lower(made)]
         self._steps.pop()
         self._open.remove(id(value))
         return lowered
@@ -134,7 +144,7 @@ class Lowering:
                 lowered.append(value)
             else:
                 self._steps[-1] = Index(index)
-                lowered.append(self.lower(value))
+                lowered.append(self._lower(value))
         self._steps.pop()
         return lowered
 
@@ -147,7 +157,7 @@ class Lowering:
     def _elements(self, values: Collection[object]) -> list[object]:
         self._count(1 + len(values))
         self._steps.append(Element())
-        lowered = sorted(((pack(made := self.lower(value)), made, value) for value in values), key=_PACKED)
+        lowered = sorted(((pack(made := self._lower(value)), made, value) for value in values), key=_PACKED)
         self._steps.pop()
         # In the order in which they will be added again.
         if not is_spread_set([value for _, _, value in lowered], WRITTEN):
@@ -203,7 +213,7 @@ class Lowering:
                 lowered.append(key)
             else:
                 self._steps[-1] = Key(key)
-                lowered.append(self.lower(key))
+                lowered.append(self._lower(key))
         self._steps.pop()
         return lowered
 
@@ -215,7 +225,7 @@ class Lowering:
                 lowered.append(item)
             else:
                 self._steps[-1] = Item(key)
-                lowered.append(self.lower(item))
+                lowered.append(self._lower(item))
         self._steps.pop()
         return lowered
 

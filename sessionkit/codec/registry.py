@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from decimal import Decimal
 from enum import Enum, Flag
 from functools import cached_property
+from types import BuiltinMethodType, FunctionType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from sessionkit.codec.leaves import DUMPERS
@@ -157,7 +158,7 @@ class Registry:
 
     def _add_record(self, tag: str, cls: type[T], names: tuple[str, ...]) -> None:
         slots = {slot for base in cls.__mro__ for slot in _slots_of(base)} - set(names)
-        if own := [name for name in _MAKERS if not _is_generated(getattr(cls, name, None))]:
+        if own := _makers_of(cls):
             raise ConfigurationError(
                 f"{name_of(cls)} has {own[0]} of its own, which might make another object of the same"
                 " fields; register it with codec.register and two functions"
@@ -175,13 +176,20 @@ class Registry:
                 raise UnsupportedType(f"this {name_of(cls)} has {len(obj)} items for {len(names)} fields")
             return {name: getattr(obj, name) for name in names}
 
-        self.add(tag, cls, to, lambda data: cls(**_fields_of(cls, names, data)))
+        self.add(tag, cls, to, lambda data: cls(**_fields_of(tag, cls, names, data)))
+
+
+def _makers_of(cls: type) -> list[str]:
+    """Return the names of those of ``_MAKERS`` that neither Python, ``dataclass`` nor ``namedtuple`` made."""
+    there = {name: getattr(cls, name, None) for name in _MAKERS}
+    return [name for name, function in there.items() if not _is_generated(function)]
 
 
 def _is_generated(function: object) -> bool:
-    """Tell whether a method is not there, Python's own, or made by ``dataclass`` or ``namedtuple``."""
-    code = getattr(function, "__code__", None)
-    return code is None or code.co_filename.startswith("<")
+    if isinstance(function, FunctionType):
+        # What they made of a text; a class typed in at a prompt is of <stdin> or the like.
+        return function.__code__.co_filename == "<string>" and function.__name__ != "__post_init__"
+    return function is None or isinstance(function, (WrapperDescriptorType, BuiltinMethodType))
 
 
 def _check_tag(tag: str) -> None:
@@ -231,12 +239,28 @@ def name_of(type_: type) -> str:
     return f"{type_.__module__}.{type_.__qualname__}"
 
 
-def _fields_of(cls: type, names: tuple[str, ...], data: object) -> dict[str, Any]:
+def registration_for(type_: type) -> str:
+    """Return the name of the codec's method that registers types of this kind."""
+    if issubclass(type_, Enum):
+        return "register_enum"
+    if _makers_of(type_):
+        return "register"
+    if dataclasses.is_dataclass(type_):
+        return "register_dataclass"
+    return "register_namedtuple" if issubclass(type_, tuple) and hasattr(type_, "_fields") else "register"
+
+
+def _fields_of(tag: str, cls: type, names: tuple[str, ...], data: object) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CodecError(f"the fields of {name_of(cls)} are not a dict")
-    missing = [name for name in names if name not in data]
-    if missing:
-        raise CodecError(f"{name_of(cls)} has fields that the record lacks: {', '.join(missing)}")
-    if len(data) > len(names):
-        raise CodecError(f"the record has {len(data) - len(names)} fields that {name_of(cls)} lacks")
+    change = ""
+    if missing := [name for name in names if name not in data]:
+        change = f"{name_of(cls)} has fields that the record lacks: {', '.join(missing)}"
+    elif len(data) > len(names):
+        change = f"the record has {len(data) - len(names)} fields that {name_of(cls)} lacks"
+    if change:
+        raise CodecError(
+            f"{change}; keep a class with the old fields under the tag {tag!r}, register the new one under"
+            " another, and have a migration make the new of the old"
+        )
     return data

@@ -49,6 +49,15 @@ class Rights(enum.Flag):
     WRITE = 2
 
 
+@dataclasses.dataclass
+class Loose:
+    a: int
+
+    @functools.cached_property
+    def twice(self) -> int:
+        return 2 * self.a
+
+
 class OwnZone(tzinfo):
     def utcoffset(self, moment: datetime | None) -> timedelta:
         return timedelta(0)
@@ -90,8 +99,9 @@ HERE = Plain.__module__
         ({Plain(): 1}, f"user_data.keys()[<Plain>]: {HERE}.Plain {NOT_KEPT}"),
         ({"a": {Text("x")}}, f"user_data.a{{…}}: {HERE}.Text {NOT_KEPT}"),
         (OrderedDict(a=Number(1)), f"user_data.a: {HERE}.Number {NOT_KEPT}"),
-        ([Level.LOW], f"user_data[0]: {HERE}.Level {NOT_KEPT}"),
-        ([Pair(1, 2)], f"user_data[0]: {HERE}.Pair {NOT_KEPT}"),
+        ([Level.LOW], f"user_data[0]: {HERE}.Level {NOT_KEPT.replace('register(', 'register_enum(')}"),
+        ([Pair(1, 2)], f"user_data[0]: {HERE}.Pair {NOT_KEPT.replace('register(', 'register_namedtuple(')}"),
+        ([Loose(1)], f"user_data[0]: {HERE}.Loose {NOT_KEPT.replace('register(', 'register_dataclass(')}"),
         ({"c": Counter()}, f"user_data.c: collections.Counter {NOT_KEPT}"),
         ([memoryview(b"a")], f"user_data[0]: builtins.memoryview {NOT_KEPT}"),
         ([msgpack.ExtType(1, b"")], f"user_data[0]: msgpack.ext.ExtType {NOT_KEPT}"),
@@ -188,15 +198,6 @@ def test_flags_with_bits_of_no_name_are_refused() -> None:
             codec.encode([flag])
 
 
-@dataclasses.dataclass
-class Loose:
-    a: int
-
-    @functools.cached_property
-    def twice(self) -> int:
-        return 2 * self.a
-
-
 class _Base:
     __slots__ = ("__hidden", "extra")
 
@@ -283,3 +284,50 @@ def test_a_defaultdict_of_an_unknown_factory_is_refused(factory: Any) -> None:
         UnsupportedType, match=r"^value\.a: a defaultdict of a factory .* codec.register_factory"
     ):
         MsgpackCodec().encode({"a": defaultdict(factory)})
+
+
+class Moody:
+    """A key and a factory whose hash, or comparison, raises once it is put in place."""
+
+    calm = True
+
+    def __call__(self) -> object:
+        return None
+
+    def __hash__(self) -> int:
+        if not self.calm:
+            raise ZeroDivisionError("hunter2")
+        return hash(list)
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError("hunter2")
+
+
+MANY: dict[Any, None] = dict.fromkeys(range(100))
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        lambda moody: {**MANY, moody: 1},
+        lambda moody: {*MANY, moody},
+        lambda moody: {**MANY, (moody, 1): 1},
+        defaultdict,
+    ],
+    ids=["key", "element", "tuple", "factory"],
+)
+def test_what_a_hash_raises_is_told_with_the_path(box: Any) -> None:
+    codec, moody = MsgpackCodec(), Moody()
+    codec.register("moody", Moody, lambda _: None, lambda _: Moody())
+    value = {"of": box(moody)}
+    moody.calm = False
+    with pytest.raises(
+        UnsupportedType, match=r"^value\.of: code of the value's own raised ZeroDivisionError \(__hash__"
+    ) as caught:
+        codec.encode(value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_the_comparison_of_a_factory_raises_is_told_with_the_path() -> None:
+    with pytest.raises(UnsupportedType, match=r"^value\[0\]: code .* raised ZeroDivisionError \(__eq__"):
+        MsgpackCodec().encode([defaultdict(Moody())])

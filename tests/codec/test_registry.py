@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict, defaultdict
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, make_dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import partialmethod
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
@@ -162,7 +163,7 @@ def test_changed_fields_members_and_tags_are_told_apart_on_reading() -> None:
     writer.register_enum("color", OldColor)
     item, color = writer.encode((Old(1, 2),)), writer.encode(OldColor.RED)
 
-    for cls, message in ((New, "fields that the record lacks: c"), (Smaller, "the record has 1 fields that")):
+    for cls, message in ((New, "lacks: c; keep a class"), (Smaller, "the record has 1 fields that")):
         reader = MsgpackCodec()
         reader.register_dataclass("item", cls)
         reader.register_enum("color", NewColor)
@@ -188,7 +189,7 @@ def test_what_is_made_is_of_the_type_it_was() -> None:
 
     codec = MsgpackCodec()
     codec.register("money", Money, lambda money: money.cents, lambda cents: cents)
-    with pytest.raises(CodecError, match=r"made a int, and the tag is that of .*Money"):
+    with pytest.raises(CodecError, match=r"made an object of builtins.int, and the tag is that of .*Money"):
         codec.decode(codec.encode(Money()))
 
 
@@ -233,6 +234,33 @@ def test_a_class_that_decides_what_it_is_made_of_is_refused() -> None:
     assert codec.decode(codec.encode(Plain("a"))) == Plain("a")
 
 
+PROMPT = """
+@dataclass
+class Typed:
+    name: str
+    def {maker}: self.name = "another"
+"""
+
+
+@pytest.mark.parametrize("maker", ["__init__(self, name)", "__post_init__(self)"])
+@pytest.mark.parametrize("file", ["<stdin>", "<python-input-0>"])
+def test_a_class_typed_in_at_a_prompt_is_looked_at_too(maker: str, file: str) -> None:
+    names: dict[str, Any] = {"dataclass": dataclass, "__name__": __name__}
+    exec(compile(PROMPT.format(maker=maker), file, "exec", dont_inherit=True), names)
+    with pytest.raises(ConfigurationError, match="of its own"):
+        MsgpackCodec().register_dataclass("typed", names["Typed"])
+
+
+def test_a_maker_that_is_no_function_is_its_own() -> None:
+    maker = partialmethod(lambda self, tag: self.tags.append(tag), "seen")
+    cls: Any = make_dataclass("Partial", [("tags", list[str])], namespace={"__post_init__": maker})
+
+    with pytest.raises(ConfigurationError, match="has __post_init__ of its own"):
+        MsgpackCodec().register_dataclass("partial", cls)
+    with pytest.raises(UnsupportedType, match=r"register it with codec.register\(\.\.\.\)"):
+        MsgpackCodec().encode(cls([]))
+
+
 def test_names_of_flags_are_looked_at_before_they_are_hashed() -> None:
     codec, liar = MsgpackCodec(), MsgpackCodec()
     codec.register_enum("flag", Colour)
@@ -250,3 +278,27 @@ class Colour(enum.Flag):
 class Liar:
     def __init__(self, names: tuple[object, ...]) -> None:
         self.names = names
+
+
+class Moody:
+    calm = True
+
+    def __hash__(self) -> int:
+        if not self.calm:
+            raise TypeError("hunter2")
+        return 1
+
+
+@pytest.mark.parametrize("box", [lambda key: {key}, lambda key: {key: 1}, lambda key: OrderedDict({key: 1})])
+def test_a_registered_key_that_is_none_any_more_is_no_damage(
+    box: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a class that lost its hash since the record was written."""
+    codec = MsgpackCodec()
+    codec.register("moody", Moody, lambda _: None, lambda _: Moody())
+    record = codec.encode([box(Moody())])
+    monkeypatch.setattr(Moody, "calm", False)
+    with pytest.raises(CodecError, match=r"with registered objects raised TypeError \(__hash__") as caught:
+        codec.decode(record)
+    assert not isinstance(caught.value, CorruptRecord)
+    assert "hunter2" not in str(caught.value)
