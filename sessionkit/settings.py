@@ -117,13 +117,14 @@ class Settings(BaseSettings):
         try:
             return cls()
         except UnicodeDecodeError:
-            raise ConfigurationError("the settings cannot be read; .env is not UTF-8 text") from None
+            reason = ".env is not UTF-8 text"
         except ValidationError as error:
-            faults = [
+            reason = "; ".join(
                 f"{_variable(str(fault['loc'][0]))}: {fault['msg']}"
                 for fault in error.errors(include_input=False, include_url=False, include_context=False)
-            ]
-            raise ConfigurationError(f"the settings cannot be read; {'; '.join(faults)}") from None
+            )
+        # Out here, as those errors hold what was read, and `from None` would leave them hanging on this one.
+        raise ConfigurationError(f"the settings cannot be read; {reason}")
 
     def target(self) -> Target:
         """Return the store that the settings name.
@@ -253,10 +254,16 @@ def _refuse_misspelt(wanted: str, *alike: str) -> None:
 
 def _read(file: str) -> str:
     try:
-        return Path(file).read_text("ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-        raise ConfigurationError(f"SESSIONKIT_ENCRYPTION_KEYS_FILE cannot be read: {reason}") from None
+        content = Path(file).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = (isinstance(error, OSError) and error.strerror) or "it is no path"
+    else:
+        if content.isascii():
+            return content.decode("ascii")
+        reason = "it is not ASCII text; write it without a byte order mark, as id:base64, one a line"
+        # With neither the content nor an error that knows it: some reporters send all there is.
+        del content
+    raise ConfigurationError(f"SESSIONKIT_ENCRYPTION_KEYS_FILE cannot be read: {reason}")
 
 
 def _variables() -> Mapping[str, str | None]:

@@ -270,8 +270,44 @@ def test_keys_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(ConfigurationError, match="KEYS_FILE cannot be read: it is not ASCII"):
         Settings.load().keyring()
     (tmp_path / "keys").unlink()
-    with pytest.raises(ConfigurationError, match="KEYS_FILE cannot be read: No such file"):
+    for nowhere in ("keys", "keys/0"):
+        monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS_FILE", nowhere)
+        with pytest.raises(ConfigurationError, match="KEYS_FILE cannot be read: No such file"):
+            Settings.load().keyring()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("2025", "line 3: an encryption key reads id:base64.*make one by `sessionkit keys new`"),
+        ("2025:{half}", "line 3: encryption key '2025': the secret is 32 bytes, not 15 bytes; make one"),
+        ("2025:{half}é", "cannot be read: it is not ASCII text; write it without a byte order mark"),
+        ("2025:{half}!", "line 3: encryption key '2025': what follows the ':' is not base64; copy it whole"),
+        ("2026:{whole}", "two encryption keys have the same id, '2026': take one away, or give the newer"),
+    ],
+)
+def test_a_wrong_file_of_keys_is_told_by_its_line_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, says: str
+) -> None:
+    first, whole = new_key("2026"), new_key().partition(":")[2]
+    text = f"{first}\n\n{line.format(half=whole[:20], whole=whole)}\n"
+    (tmp_path / "keys").write_text(text, "utf-8")
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS_FILE", "keys")
+    with pytest.raises(ConfigurationError, match=f"^SESSIONKIT_ENCRYPTION_KEYS_FILE:? {says}") as caught:
         Settings.load().keyring()
+    error = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert error.__context__ is None
+    shown = [each for each in error.format() if "test_settings.py" not in each]
+    assert not any(secret in "".join(shown) for secret in (first[5:17], whole[:12]))
+
+
+def test_a_wrong_dotenv_file_hangs_on_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for content in (f"SESSIONKIT_ENCRYPTION_KEYS={SECRET}\xff\n", f"REDIS_PASSWORD={SECRET}\nREDIS_DB=one\n"):
+        (tmp_path / ".env").write_text(content, "latin-1")
+        with pytest.raises(ConfigurationError, match=r"^the settings cannot be read; ") as caught:
+            Settings.load()
+        assert caught.value.__context__ is None
+        assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize(
@@ -280,10 +316,14 @@ def test_keys_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         (
             "SESSIONKIT_ENCRYPTION_KEYS",
             "hunter2hunter2",
-            "_KEYS: an encryption key reads",
+            "_KEYS: entry 1: an encryption key reads id:base64",
         ),
-        ("SESSIONKIT_ENCRYPTION_KEYS", "a:hunter2", "SESSIONKIT_ENCRYPTION_KEYS: encryption key 'a'"),
-        ("SESSIONKIT_ENCRYPTION_KEYS", ",", "SESSIONKIT_ENCRYPTION_KEYS: a Keyring is made of one or more"),
+        (
+            "SESSIONKIT_ENCRYPTION_KEYS",
+            "a:hunter2",
+            "SESSIONKIT_ENCRYPTION_KEYS: entry 1: encryption key 'a'",
+        ),
+        ("SESSIONKIT_ENCRYPTION_KEYS", ",", "SESSIONKIT_ENCRYPTION_KEYS: there is no key in it; make one by"),
         ("SESSIONKIT_ENCRYPTION_KEY", "a:hunter2", "did you mean SESSIONKIT_ENCRYPTION_KEYS"),
         ("SESSIONKIT_ENCRIPTION_KEYS", "a:hunter2", "did you mean SESSIONKIT_ENCRYPTION_KEYS"),
         ("SESSIONKIT_ENCRYPTION", "hunter2", "SESSIONKIT_ENCRYPTION: Input should be 'strict' or 'mixed'"),

@@ -76,9 +76,10 @@ class EncryptionKey:
                 "the id of an encryption key is 1 to 32 characters of A-Z, a-z, 0-9, '_', '.' and '-'"
             )
         if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
+            there = f"{len(secret)} bytes" if isinstance(secret, bytes) else type(secret).__name__
             raise ConfigurationError(
-                f"encryption key {id!r}: the secret is {SECRET_BYTES} bytes in base64;"
-                " make one by `sessionkit keys new`"
+                f"encryption key {id!r}: the secret is {SECRET_BYTES} bytes, not {there};"
+                " make one by `sessionkit keys new`, and copy it whole"
             )
         self.id = id
         self.cipher = _cipher(secret)
@@ -105,7 +106,10 @@ class EncryptionKey:
             standard = encoded.rstrip("=").translate(str.maketrans("-_", "+/"))
             secret = b64decode(standard + "=" * (-len(standard) % 4), validate=True)
         except (ValueError, binascii.Error):
-            raise ConfigurationError(f"encryption key {id_!r}: what follows the ':' is not base64") from None
+            raise ConfigurationError(
+                f"encryption key {id_!r}: what follows the ':' is not base64;"
+                " copy it whole, as `sessionkit keys new` prints it"
+            ) from None
         return cls(id_, secret)
 
 
@@ -128,7 +132,10 @@ class Keyring:
             raise ConfigurationError("a Keyring is made of one or more EncryptionKeys")
         self._keys = {key.id: key for key in listed}
         if len(self._keys) < len(listed):
-            raise ConfigurationError("two encryption keys have the same id")
+            twice = next(key.id for key in listed if self._keys[key.id] is not key)
+            raise ConfigurationError(
+                f"two encryption keys have the same id, {twice!r}: take one away, or give the newer another"
+            )
         self._first = listed[0]
 
     @classmethod
@@ -136,9 +143,20 @@ class Keyring:
         """Return the keyring of its text: ``id:base64``, separated by commas or white space.
 
         Raises:
-            ConfigurationError: It is none, as for ``EncryptionKey.parse``.
+            ConfigurationError: It is none, as for ``EncryptionKey.parse``; the message says which entry is
+                wrong, or of a text of several lines, which line.
         """
-        return cls([EncryptionKey.parse(key) for key in re.split(r"[\s,]+", text) if key])
+        keys = []
+        for number, entry in enumerate(re.finditer(r"[^\s,]+", text), 1):
+            try:
+                keys.append(EncryptionKey.parse(entry[0]))
+            except ConfigurationError as error:
+                lines = text.count("\n", 0, entry.start())
+                where = f"line {lines + 1}" if "\n" in text else f"entry {number}"
+                raise ConfigurationError(f"{where}: {error}") from None
+        if not keys:
+            raise ConfigurationError("there is no key in it; make one by `sessionkit keys new`")
+        return cls(keys)
 
     @property
     def first(self) -> str:
@@ -173,7 +191,8 @@ class Keyring:
         opener = self._keys.get(preface.key_id)
         if opener is None:
             raise DecryptionError(
-                f"a record encrypted by the key {preface.key_id!r}, which is not in this keyring"
+                f"a record encrypted by the key {preface.key_id!r}, which is not in this keyring:"
+                " add it behind the first of SESSIONKIT_ENCRYPTION_KEYS"
             )
         from cryptography.exceptions import InvalidTag
 

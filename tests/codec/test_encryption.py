@@ -196,6 +196,13 @@ def test_what_only_a_holder_of_the_key_could_write_is_no_more_than_data(body: by
             codec.decode(seal(keyring.encrypt(body, head, KEY), 1, flags), key=KEY)
 
 
+def test_a_wrong_key_is_told_by_its_place() -> None:
+    first = new_key("2026")
+    for text, place in ((f"{first},x", "entry 2"), (f"{first}\n\n{new_key('a')}, x\n", "line 3")):
+        with pytest.raises(ConfigurationError, match=f"^{place}: an encryption key reads id:base64"):
+            Keyring.parse(text)
+
+
 def test_new_keys_are_their_own() -> None:
     first, second = new_key(), new_key()
     assert first != second
@@ -247,7 +254,7 @@ def test_a_keyring_has_keys_of_different_ids() -> None:
         with pytest.raises(ConfigurationError) as caught:
             Keyring(wrong)
         assert SECRET.hex() not in str(caught.value)
-    with pytest.raises(ConfigurationError, match="one or more"):
+    with pytest.raises(ConfigurationError, match="there is no key in it"):
         Keyring.parse(" , ")
 
 
