@@ -26,6 +26,9 @@ logger = logging.getLogger("sessionkit.quarantine")
 OnCorrupt: TypeAlias = Literal["raise", "quarantine"]
 """What becomes of a damaged record that is met: it is kept where it is and raises, or it is moved aside."""
 
+NAMESPACE: Final = "quarantine"
+"""The kind part of the entries' keys."""
+
 _PIECE: Final = 256 * 1024
 
 DEFAULT_KEPT_FOR: Final = 30 * 86_400.0
@@ -75,7 +78,7 @@ class Quarantine:
     ) -> None:
         self._store = store
         self._codec = codec
-        self._keys = KeySpace("quarantine", prefix)
+        self._keys = KeySpace(NAMESPACE, prefix)
         self._kept_for = kept_for
         self._clock = clock
 
@@ -95,16 +98,13 @@ class Quarantine:
             StoreError: It is not certain that it was moved. It is here, or there, or both.
         """
         entry = self._keys.key(key, record.version.hex())
-        value = record.value
-        # In pieces, as a codec takes no string as long as a record may be.
-        pieces = [value[at : at + _PIECE] for at in range(0, len(value), _PIECE)]
-        content = {"key": key, "reason": str(error), "moved": self._clock(), "value": pieces}
+        content = Entry(entry, key, str(error), self._clock(), record.value)
         try:
-            value = self._codec.encode(content, key=entry, name="quarantine")
+            value = self._codec.wrap(self.pack(content), key=entry)
+            receipt = await self._store.put(entry, value, expires_in=self._kept_for)
         except RecordTooLarge as large:
             error.add_note(f"it was not moved to quarantine: {large}")
             raise error from None
-        receipt = await self._store.put(entry, value, expires_in=self._kept_for)
         if receipt.where is not Where.PRIMARY:
             raise error  # a journal keeps no order between keys: the record might go before its copy is there
         try:
@@ -131,7 +131,7 @@ class Quarantine:
         """
         async for key, record in read_all(self._store, self._keys.start, unreadable):
             try:
-                entry = self._decode(key, record)
+                entry = self._open(key, record)
             except (CodecError, InvalidKey) as error:
                 unreadable(key, error)
                 continue
@@ -147,7 +147,7 @@ class Quarantine:
         """
         self._keys.parts(key)
         record = await self._store.get(key)
-        return None if record is None else self._decode(key, record)
+        return None if record is None else self._open(key, record)
 
     async def restore(self, entry: Entry, *, expires_in: float | None = None) -> None:
         """Put a record back where it was, as it was, and remove its entry.
@@ -182,9 +182,27 @@ class Quarantine:
         """
         return await self._store.delete_many([key async for key in self._store.scan(self._keys.start)])
 
-    def _decode(self, key: str, record: Record) -> Entry:
-        # Not decoded: an entry is ours, and no migration of the bot's is for it.
-        match self._codec.unpack(self._codec.unwrap(record.value, key=key)):
+    def pack(self, entry: Entry) -> bytes:
+        """Return the plain record of an entry.
+
+        Raises:
+            RecordTooLarge: There is no room beside the record for what an entry says.
+        """
+        value = entry.value
+        # In pieces, as a codec takes no string as long as a record may be.
+        pieces = [value[at : at + _PIECE] for at in range(0, len(value), _PIECE)]
+        content = {"key": entry.record_key, "reason": entry.reason, "moved": entry.moved, "value": pieces}
+        return self._codec.pack(content, name=NAMESPACE)
+
+    def unpack(self, key: str, plain: bytes) -> Entry:
+        """Return the entry of a plain record.
+
+        Raises:
+            InvalidKey: It is no key of an entry.
+            CodecError: It cannot be read, or holds something else.
+        """
+        # Not migrated: an entry is ours, and no migration of the bot's is for it.
+        match self._codec.unpack(plain):
             case {
                 "key": str(record_key),
                 "reason": str(reason),
@@ -193,3 +211,6 @@ class Quarantine:
             } if self._keys.parts(key)[0] == record_key and all(type(piece) is bytes for piece in pieces):
                 return Entry(key, record_key, reason, moved, b"".join(pieces))
         raise CorruptRecord(f"{key!r} holds something else than a quarantined record")
+
+    def _open(self, key: str, record: Record) -> Entry:
+        return self.unpack(key, self._codec.unwrap(record.value, key=key))

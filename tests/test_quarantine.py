@@ -9,7 +9,7 @@ import pytest
 from sessionkit.codec import EncryptionKey, Keyring, Limits, MsgpackCodec
 from sessionkit.errors import CorruptRecord, DecryptionError, InvalidKey, SessionKitError, VersionConflict
 from sessionkit.quarantine import DEFAULT_KEPT_FOR, Quarantine
-from sessionkit.store import Receipt, Where
+from sessionkit.store import MAX_VALUE_BYTES, Receipt, Where
 from sessionkit.testing import ManualClock
 from sessionkit_memory import MemoryStore
 
@@ -169,8 +169,14 @@ async def test_a_damaged_record_of_the_largest_size_is_moved_whole() -> None:
 
 
 async def test_one_that_leaves_no_room_for_an_entry_stays_and_is_called_damaged() -> None:
-    store, codec = MemoryStore(), MsgpackCodec(limits=Limits(stored_bytes=1000))
-    receipt = await store.put("telegram_bot:session:1", bytes(1000))
+    await check_no_room(1000, MsgpackCodec(limits=Limits(stored_bytes=1000)))
+    roomy = Limits(stored_bytes=2 * MAX_VALUE_BYTES)
+    await check_no_room(MAX_VALUE_BYTES, MsgpackCodec(limits=roomy, compression="off"))
+
+
+async def check_no_room(size: int, codec: MsgpackCodec) -> None:
+    store = MemoryStore()
+    receipt = await store.put("telegram_bot:session:1", bytes(size))
     record = await store.get("telegram_bot:session:1")
     assert record is not None
     with pytest.raises(CorruptRecord, match="damaged") as caught:

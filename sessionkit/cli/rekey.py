@@ -11,7 +11,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from sessionkit.cli.reading import reading_codec
 from sessionkit.codec import read_info
-from sessionkit.errors import CodecError, ConfigurationError, VersionConflict
+from sessionkit.codec.envelope import HEADER_BYTES, schema_of, seal
+from sessionkit.codec.wrapping import reencrypt
+from sessionkit.errors import CodecError, ConfigurationError, InvalidKey, VersionConflict
+from sessionkit.quarantine import NAMESPACE, Quarantine
 from sessionkit.registry import open_driver
 from sessionkit.settings import Settings
 from sessionkit.store import RecodingStore, read_all
@@ -19,7 +22,7 @@ from sessionkit.store import RecodingStore, read_all
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sessionkit.codec import MsgpackCodec
+    from sessionkit.codec import Keyring, MsgpackCodec
     from sessionkit.errors import SessionKitError
     from sessionkit.store import Record
 
@@ -50,7 +53,7 @@ async def rekey_records(prefix: str | None, url: str | None) -> bool:
     async with store:
         if not isinstance(store, RecodingStore):
             raise ConfigurationError(f"{store!r} is of a driver that cannot rekey: it is no RecodingStore")
-        rekeying = Rekeying(store, reading_codec(), keyring.first)
+        rekeying = Rekeying(store, reading_codec(), keyring)
         return await rekeying.run(settings.prefix if prefix is None else prefix)
 
 
@@ -60,18 +63,22 @@ class Rekeying:
     Args:
         store: The store.
         codec: Reads every record, and encrypts by its first key.
-        first: That key's id.
+        keyring: Its keys.
     """
 
-    def __init__(self, store: RecodingStore, codec: MsgpackCodec, first: str) -> None:
+    def __init__(self, store: RecodingStore, codec: MsgpackCodec, keyring: Keyring) -> None:
         self._store = store
         self._codec = codec
-        self._first = first
+        self._keyring = keyring
         self._counts: Counter[Outcome] = Counter()
         self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
     async def run(self, prefix: str) -> bool:
         """Rekey the records whose keys start with a prefix; return whether all could be read."""
+        self._console.print(
+            f"encrypting by {self._keyring.first!r}, the first of the keys;"
+            " one that is to take its place has to stand first"
+        )
         page: list[tuple[str, Record]] = []
         columns = (SpinnerColumn(), TextColumn("{task.description}"))
         with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as progress:
@@ -102,9 +109,10 @@ class Rekeying:
                 return "gone"
             try:
                 plain = self._codec.unwrap(record.value, key=key)
-                if read_info(record.value).key_id == self._first:
+                anew = self._rekeyed_inside(key, plain)
+                if anew == plain and read_info(record.value).key_id == self._keyring.first:
                     return "current"
-                value = self._codec.wrap(plain, key=key)
+                value = self._codec.wrap(anew, key=key)
             except CodecError as error:
                 self._tell(key, error)
                 return "unreadable"
@@ -116,6 +124,22 @@ class Rekeying:
                 return "rekeyed" if there else "gone"
         self._console.print(f"left: {key}: others kept writing it; run rekey again")
         return "unreadable"
+
+    def _rekeyed_inside(self, key: str, plain: bytes) -> bytes:
+        """Return a plain record; of an entry in quarantine, with what it holds rekeyed if a key opens it."""
+        prefix, namespace, _ = key.rpartition(f"{NAMESPACE}:")
+        if not namespace:
+            return plain
+        quarantine = Quarantine(self._store, self._codec, prefix)
+        try:
+            entry = quarantine.unpack(key, plain)
+            if read_info(entry.value).key_id == self._keyring.first:
+                return plain
+            value = reencrypt(entry.value, self._keyring, entry.record_key)
+        except (CodecError, InvalidKey):  # no entry, or its record is damaged before decryption
+            return plain
+        packed = quarantine.pack(entry._replace(value=value))
+        return seal(packed[HEADER_BYTES:], schema_of(plain))
 
     def _unreadable(self, key: str, error: SessionKitError) -> None:
         self._tell(key, error)

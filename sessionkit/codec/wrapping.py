@@ -58,6 +58,21 @@ def read_info(data: bytes) -> RecordInfo:
     return RecordInfo(schema, bool(flags & COMPRESSED), preface.key_id, preface.written)
 
 
+def reencrypt(data: bytes, keyring: Keyring, key: str) -> bytes:
+    """Return a record encrypted by the first key, whatever it holds; one that is not encrypted as it is.
+
+    Raises:
+        CorruptRecord: It is damaged or foreign.
+        DecryptionError: No key opens it.
+        CodecError: It is of a newer version of sessionkit.
+    """
+    flags, schema, payload = open_record(data)
+    if not flags & ENCRYPTED:
+        return data
+    top = head(flags, schema)
+    return seal(keyring.encrypt(keyring.decrypt(payload, top, key), top, key), schema, flags)
+
+
 class Wrapper:
     """Makes of a plain record what is stored, and back.
 
