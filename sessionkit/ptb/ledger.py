@@ -86,13 +86,15 @@ class Ledger:
         """Take a value to be stored, as it is now, or None for a record to be deleted.
 
         Raises:
-            CodecError: It cannot be stored; the record keeps its last good value.
+            CodecError: It cannot be stored, and the record keeps its last good value; or what is there can be
+                read elsewhere, and is not for us to delete.
         """
         cell = self.cell(key)
         self.refused.pop(key, None)
         if value is None:
-            self.unreadable.pop(key, None)
             if not cell.is_held(None):
+                self._check_damaged(key)
+                self.unreadable.pop(key, None)
                 cell.hold(None, None)
         elif isinstance(value, dict) and not value and (key in self.unreadable or not cell.has_value):
             return  # PTB hands over an empty dict for every user it sees, and for the bot
@@ -109,6 +111,30 @@ class Ledger:
                 raise
         if cell.waiting:
             self.waiting.add(key)
+
+    def _check_damaged(self, key: str) -> None:
+        error = self.unreadable.get(key)
+        if error is not None and not isinstance(error, CorruptRecord):
+            kept = type(error)(f"{key!r} is not deleted, as it can be read elsewhere: {error}")
+            self.refused[key] = kept
+            raise kept
+
+    async def check_unseen(self, key: str) -> None:
+        """Look at a record that was never read and is to be deleted.
+
+        Raises:
+            CodecError: It can be read elsewhere, and is not for us to delete.
+            StoreError: The store cannot be asked.
+        """
+        try:
+            record = await self._store().get(key)
+            if record is not None:
+                self._values.open(key, record.value)
+        except CorruptRecord:
+            return
+        except CodecError as error:
+            self.keep_unreadable(key, error)
+            self._check_damaged(key)
 
     async def load(self, slots: Sequence[Slot]) -> None:
         """Read the records of these slots in one round trip, and bring PTB's memory up to date.

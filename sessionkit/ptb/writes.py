@@ -11,6 +11,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, stop_n
 from sessionkit.errors import (
     Applied,
     BatchFailed,
+    CodecError,
     CorruptRecord,
     SessionKitError,
     StoreError,
@@ -63,11 +64,12 @@ class Writer:
         What is held for other keys travels along.
 
         Raises:
-            SessionKitError: The store did not acknowledge it. The value is kept and tried again.
+            SessionKitError: The store did not acknowledge it. The value is kept and tried again, unless what
+                is there cannot be read, and so not be merged or deleted.
         """
         if key in self._ledger.waiting:
             await self.send()
-            error = self.failures().get(key)
+            error = self.failures().get(key) or self._ledger.refused.get(key)
             if error is not None:
                 raise error
 
@@ -213,6 +215,8 @@ class Writer:
                     self._ledger.keep_unreadable(key, result)
                     self._ledger.drop_waiting(key)
                     self._ledger.refused[key] = result
+                case CodecError() if key in self._ledger.refused:
+                    self._ledger.drop_waiting(key)
                 case SessionKitError():
                     in_doubt = isinstance(result, StoreError) and result.applied is Applied.MAYBE
                     cell.failed(write, result, in_doubt=in_doubt)
@@ -255,7 +259,9 @@ class Writer:
     async def _delete_one(self, key: str) -> object:
         version = self._ledger.cell(key).version
         try:
-            # One that was never read, or cannot be, is dropped whatever it is.
+            if version is None:
+                await self._ledger.check_unseen(key)
+            # One that was never read, or is damaged, is dropped whatever it is.
             return await self._store().delete(key, if_version=None if version is ABSENT else version)
         except SessionKitError as error:
             return error

@@ -139,6 +139,12 @@ async def test_what_can_be_read_elsewhere_is_not_overwritten(
         with pytest.raises(CodecError, match="is not overwritten, as it was not readable") as caught:
             await call
         assert not isinstance(caught.value, CorruptRecord)
+    unseen = SessionPersistence(store, codec=MsgpackCodec(schema=3), on_corrupt=on_corrupt)
+    for persistence in (ours, unseen):
+        for call in (persistence.update_conversation("depot", (1, 7), None), persistence.drop_user_data(7)):
+            with pytest.raises(CodecError, match="is not deleted, as it can be read elsewhere"):
+                await call
+        await persistence.drop_user_data(9)
     await ours.update_user_data(7, {})
     await ours.update_bot_data({})
     await ours.update_user_data(8, {"n": 2})
