@@ -102,11 +102,19 @@ def test_a_migration_that_fails_is_named_and_is_no_corruption() -> None:
         ({1: {}}, "names no kind"),
         ({1: {"sesion": print}}, "did you mean 'session'"),
         ({1: {"conversation": print}}, "never migrated"),
+        ({1: {7: print}}, "a kind is a str, not int"),
     ],
 )
 def test_what_would_migrate_nothing_is_refused(migrations: Any, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         MsgpackCodec(schema=2, migrations=migrations)
+
+
+def test_a_namespace_that_begins_as_a_kind_does_is_one() -> None:
+    codec = MsgpackCodec(schema=2, migrations={1: {"sessions": lambda data: {**data, "new": 1}}})
+    old = MsgpackCodec().pack({"n": 1})
+    assert codec.migrate(codec.unpack(old), old, kind="sessions") == {"n": 1, "new": 1}
+    assert codec.migrate(codec.unpack(old), old, kind="session") == {"n": 1}
 
 
 def test_migrations_to_nowhere_are_refused() -> None:
