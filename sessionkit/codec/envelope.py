@@ -22,6 +22,7 @@ The checksum notices accidents, among them every flip of one bit; it is no defen
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final
 from zlib import crc32
 
@@ -37,6 +38,7 @@ ENCRYPTED: Final = 2
 
 _HEAD: Final = struct.Struct(">BBBH")
 _HEAD_BYTES: Final = _HEAD.size
+_HEADER: Final = struct.Struct(">BBBHI")
 
 
 def head(flags: int, schema: int) -> bytes:
@@ -46,8 +48,14 @@ def head(flags: int, schema: int) -> bytes:
 
 def seal(payload: bytes, schema: int, flags: int = 0) -> bytes:
     """Return the record of a payload."""
+    start, checksum = _start(flags, schema)
+    return start + crc32(payload, checksum).to_bytes(4, "big") + payload
+
+
+@lru_cache  # a process writes one schema, with few flags
+def _start(flags: int, schema: int) -> tuple[bytes, int]:
     start = head(flags, schema)
-    return start + crc32(payload, crc32(start)).to_bytes(4, "big") + payload
+    return start, crc32(start)
 
 
 def open_record(data: bytes) -> tuple[int, int, bytes]:
@@ -59,9 +67,8 @@ def open_record(data: bytes) -> tuple[int, int, bytes]:
     """
     if len(data) <= HEADER_BYTES or data[0] != MAGIC:
         raise CorruptRecord(f"{len(data)} bytes that are no sessionkit record: the header is missing")
-    _, version, flags, schema = _HEAD.unpack_from(data)
+    _, version, flags, schema, checksum = _HEADER.unpack_from(data)
     payload = data[HEADER_BYTES:]
-    checksum = int.from_bytes(data[_HEAD_BYTES:HEADER_BYTES], "big")
     if checksum != crc32(payload, crc32(data[:_HEAD_BYTES])):
         raise CorruptRecord(f"{len(data)} bytes of a record whose checksum does not match: it is damaged")
     if version != FORMAT:
