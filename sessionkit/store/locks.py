@@ -8,7 +8,7 @@ import random
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from sessionkit.errors import (
@@ -23,7 +23,7 @@ from sessionkit.errors import (
 from sessionkit.store.checks import check_key, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 logger = logging.getLogger("sessionkit.locks")
 
@@ -112,7 +112,7 @@ class Locks:
                     if self._closing:
                         raise _closed(key)
                     body = self._held[token].body = _Body(limit)
-                    renewal = loop.create_task(self._renew(key, token, lease, limit))
+                    renewal = _Renewal(lambda: self._renew(key, token, lease, limit), lease / 3)
                     try:
                         yield Lease(key, fence)
                     finally:
@@ -120,7 +120,7 @@ class Locks:
                         renewal.cancel()
             finally:
                 if self._held.pop(token, None) is not None:
-                    await asyncio.shield(self._release(key, token, lease).wait())
+                    await asyncio.shield(self._release(key, token, lease))
 
     async def aclose(self) -> None:
         """Free the locks that are held or being taken, and wait until they are; who holds one is told.
@@ -151,7 +151,7 @@ class Locks:
         try:
             try:
                 # A free lock is acquired without a pause, so even a wait of 0 gets it.
-                async with asyncio.timeout_at(give_up):
+                async with asyncio.timeout_at(None if turn.interested == 1 else give_up):
                     await turn.lock.acquire()
             except TimeoutError:
                 raise _not_acquired(key) from None
@@ -187,31 +187,29 @@ class Locks:
             raise
 
     async def _renew(self, key: str, token: str, lease: float, limit: asyncio.Timeout) -> None:
+        """Renew the lease, of which a third is over, until this is cancelled."""
         loop = asyncio.get_running_loop()
-        pause = lease / 3
-        while True:
-            await asyncio.sleep(pause)
-            if self._closing:
-                return
+        while not self._closing:
             started = loop.time()
+            pause = lease / 3
             try:
                 held = await self._keeper.extend_lease(key, token, lease)
             except SessionKitError as error:
                 logger.warning("lock %s not renewed, trying again: %s", key, error, extra={"key": key})
                 pause = lease / 10
-                continue
-            pause = lease / 3
-            if limit.expired():
-                return
-            limit.reschedule(started + lease if held else loop.time())
+            else:
+                if limit.expired():
+                    return
+                limit.reschedule(started + lease if held else loop.time())
+            await asyncio.sleep(pause)
 
-    def _release(self, key: str, token: str, lease: float) -> asyncio.Event:
-        """Free the lock, whatever becomes of the caller; the event tells of the first attempt's end.
+    def _release(self, key: str, token: str, lease: float) -> asyncio.Future[None]:
+        """Free the lock, whatever becomes of the caller; the future is done after the first attempt.
 
         While the backend cannot be asked it goes on trying, until the lease has run out by itself.
         """
         loop = asyncio.get_running_loop()
-        tried = asyncio.Event()
+        tried: asyncio.Future[None] = loop.create_future()
 
         async def drop() -> None:
             runs_out = loop.time() + lease
@@ -226,7 +224,8 @@ class Locks:
                 else:
                     return
                 finally:
-                    tried.set()
+                    if not tried.done():
+                        tried.set_result(None)
                 await asyncio.sleep(random.uniform(*_PAUSE))
 
         release = loop.create_task(drop())
@@ -239,6 +238,29 @@ class Locks:
 class _Held:
     key: str
     body: _Body | None = None
+
+
+class _Renewal:
+    """Keeps a lease from its first third on; most are given back before, and cost no task.
+
+    Args:
+        renew: Does it.
+        after: Seconds until it begins.
+    """
+
+    def __init__(self, renew: Callable[[], Coroutine[Any, Any, None]], after: float) -> None:
+        self._renew = renew
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(after, self._start)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _start(self) -> None:
+        self._task = self._loop.create_task(self._renew())
 
 
 class _Body:
