@@ -51,6 +51,8 @@ class Writer:
         self._store = store
         self._ledger = ledger
         self._expiry = expiry
+        # What failed and still waits: asked for with every update, when much may wait and nothing has failed.
+        self._failed: set[str] = set()
         self._next_batch: asyncio.Task[None] | None = None
         self._batches: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
@@ -107,7 +109,7 @@ class Writer:
     def failures(self) -> dict[str, SessionKitError]:
         """Return the error of each value that was sent and not acknowledged."""
         failures: dict[str, SessionKitError] = {}
-        for key in self._ledger.waiting:
+        for key in self._failed:
             newest = self._ledger.cell(key).newest
             if newest is not None and newest.error is not None:
                 failures[key] = newest.error
@@ -178,6 +180,7 @@ class Writer:
                 cell.flight = None
                 if not cell.waiting:
                     self._ledger.waiting.discard(key)
+                    self._failed.discard(key)
             flight.set_result(None)
         for callback in self._when_sent:
             callback()
@@ -220,6 +223,7 @@ class Writer:
                 case SessionKitError():
                     in_doubt = isinstance(result, StoreError) and result.applied is Applied.MAYBE
                     cell.failed(write, result, in_doubt=in_doubt)
+                    self._failed.add(key)
                 case _:
                     cell.arrived(write)
                     if cell.waiting:
@@ -230,6 +234,7 @@ class Writer:
             except SessionKitError as error:
                 for key in conflicts:
                     self._ledger.cell(key).failed(writes[key], error, in_doubt=False)
+                self._failed.update(conflicts)
             else:
                 again += [key for key in conflicts if self._ledger.cell(key).waiting]
         return again
