@@ -20,6 +20,7 @@ def main() -> None:
         commands.add_parser("resilience", help="a resilient store beside its driver, and in outages")
     )
     _add_codec(commands.add_parser("codec", help="the codec beside msgpack, msgspec, pickle and json"))
+    _add_ptb(commands.add_parser("ptb", help="a bot on python-telegram-bot's persistence, and on ours"))
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -67,6 +68,18 @@ def _add_codec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="decides the order of turns (default: a new one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
     parser.set_defaults(run=_run_codec)
+
+
+def _add_ptb(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(SERVER_NAMES)
+    parser.add_argument("--server", choices=SERVER_NAMES, default="redis-system", help=f"one of {names}")
+    parser.add_argument("--parts", type=_names, help="which, by commas (default: all)")
+    parser.add_argument("--rounds", type=int, help="measured rounds of each contender (default 7)")
+    parser.add_argument("--full", action="store_true", help="start with a million users, too; slow")
+    parser.add_argument("--quick", action="store_true", help="all of it small, over in seconds")
+    parser.add_argument("--seed", type=int, help="decides the order of turns (default: a new one)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
+    parser.set_defaults(run=_run_ptb, parser=parser)
 
 
 def _run_stores(arguments: argparse.Namespace) -> None:
@@ -139,6 +152,28 @@ def _run_codec(arguments: argparse.Namespace) -> None:
     from benchmarks.codec import compare_codecs
 
     compare_codecs(arguments.rounds or (2 if arguments.quick else 50), _seed(arguments), arguments.json)
+
+
+def _run_ptb(arguments: argparse.Namespace) -> None:
+    from benchmarks.ptb.bot import CONCURRENT
+    from benchmarks.ptb.compare import PARTS, Scale, compare_ptb
+
+    if unknown := set(arguments.parts or ()) - set(PARTS):
+        arguments.parser.error(f"no such part: {sorted(unknown)}; there are {list(PARTS)}")
+    quick = arguments.quick
+    scale = Scale(
+        rounds=arguments.rounds or (1 if quick else 7),
+        starts=1 if quick else 3,
+        kills=1 if quick else 3,
+        steps=50 if quick else 1_000,
+        rate=200,
+        users=(10, 100) if quick else (1_000, 10_000, 100_000, *([1_000_000] if arguments.full else [])),
+        among=100 if quick else 100_000,
+        updates=20 if quick else 1_000,
+        concurrent=(CONCURRENT,) if quick else (CONCURRENT, 1),
+        seed=_seed(arguments),
+    )
+    compare_ptb(scale, server=arguments.server, parts=arguments.parts or PARTS, save_to=arguments.json)
 
 
 def _seed(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from sessionkit.testing.servers import find_servers
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parent.parent
 _CONTENDERS = ("bare", "sessionkit", "redis-py")
 _SEED = 20
+_OURS = tuple(
+    f"{how}, {where}" for where in ("SQLite", "Redis") for how in ("SessionPersistence", "SessionApplication")
+)
 
 
 def _run(benchmark: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,6 +65,52 @@ def test_the_codec_is_compared_with_those_that_keep_the_value(tmp_path: Path) ->
     assert [bar["shape"] for bar in figures["bars"]] == ["small session", "cart", "nested"]
     assert all(bar["met"] == (bar["seen"] <= 2) for bar in figures["bars"])
     assert "ratio of both" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def bots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    if not (servers := find_servers()):
+        pytest.skip("no Redis server is installed")
+    path = tmp_path_factory.mktemp("benchmark") / "figures.json"
+    # A process for each start takes its time.
+    parts = "loss,start,save,pace" if request.config.getoption("heavy") else "save,pace"
+    done = _run("ptb", "--server", servers[0].name, f"--parts={parts}", f"--json={path}")
+    assert done.returncode == 0, done.stderr
+    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return figures
+
+
+def test_no_bot_forgets_a_step_while_it_runs(bots: dict[str, Any]) -> None:
+    seen = [(pace["chats"], pace["concurrent"], pace["entrant"]) for pace in bots["paces"]]
+    assert seen == [
+        (chats, 64, entrant)
+        for chats in ("private", "group")
+        for entrant in ("no persistence", "a persistence that does nothing", *_OURS)
+    ]
+    assert {pace["lost"] for pace in bots["paces"]} == {0}
+
+
+def test_what_is_asked_of_a_bot_stands_beside_what_was_seen(bots: dict[str, Any]) -> None:
+    seen = {(bar["work"], bar["entrant"]): bar for bar in bots["bars"]}
+    for save in bots["saves"][1:]:
+        bar = seen["save 1 of 100 users", save["entrant"]]
+        assert bar["met"] == (save["ratio"] >= 100)
+    for pace in bots["paces"]:
+        bar = seen.get((f"{pace['chats']} chats, 64 updates at once", pace["entrant"]))
+        assert (bar is not None) == pace["entrant"].startswith("Session")
+        if bar is not None:
+            assert bar["seen"] == f"{pace['ratio']:.3f}"
+
+
+def test_a_killed_bot_forgets_what_was_not_stored(
+    bots: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    if not request.config.getoption("heavy"):
+        pytest.skip("kills bots: --heavy")
+    lost = {loss["entrant"]: (loss["lost"], loss["answered"]) for loss in bots["losses"]}
+    assert lost["PicklePersistence"][0] == lost["PicklePersistence"][1] > 0
+    assert {lost[entrant][0] for entrant in _OURS if entrant.startswith("SessionApplication")} == {0}
+    assert len(bots["starts"]) == 2 * 8
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""``python -m benchmarks ptb``: one bot of python-telegram-bot on several ways to keep its data."""
