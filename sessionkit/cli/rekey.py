@@ -130,13 +130,13 @@ class Rekeying:
         prefix, namespace, _ = key.rpartition(f"{NAMESPACE}:")
         if not namespace:
             return plain
-        quarantine = Quarantine(self._store, self._codec, prefix)
         try:
+            quarantine = Quarantine(self._store, self._codec, prefix)
             entry = quarantine.unpack(key, plain)
             if read_info(entry.value).key_id == self._keyring.first:
                 return plain
             value = reencrypt(entry.value, self._keyring, entry.record_key)
-        except (CodecError, InvalidKey):  # no entry, or its record is damaged before decryption
+        except (CodecError, InvalidKey):  # no entry, only named like one, or damaged before decryption
             return plain
         packed = quarantine.pack(entry._replace(value=value))
         return seal(packed[HEADER_BYTES:], schema_of(plain))

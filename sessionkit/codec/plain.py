@@ -7,6 +7,7 @@ else; the rest of plain data through msgpack.
 
 from __future__ import annotations
 
+import sys
 from gc import get_referents
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +28,10 @@ _USUAL_DEPTH: Final = 7
 """How many containers inside one another are usual; msgspec's decoder takes twice the memory and time to make
 for each more."""
 
-PLAIN_UNCOUNTED: Final = 3
+_HIDDEN: Final = sys.version_info >= (3, 13)
+"""Whether the collector is not told what the ``__dict__`` of a living object holds."""
+
+PLAIN_UNCOUNTED: Final = 2
 """Plain bodies of so many bytes for each element that is allowed are unpacked uncounted, as that is fast: an
 element has at least one byte, and takes at most 72 of memory."""
 
@@ -77,7 +81,7 @@ def _is_plain(value: Any, limits: Limits) -> bool:
     for depth in range(limits.depth, -1, -1):
         if len(parts) > FEW and sum(map(len, parts)) > room:
             break
-        below = get_referents(*parts)
+        below = get_referents(*(_told(parts) if _HIDDEN else parts))
         room -= len(parts) + 2 * len(below)  # of a dict with str keys only the values are told
         if not below:
             return room >= 0 and (depth > 0 or SCALARS.issuperset(map(type, parts)))
@@ -89,6 +93,11 @@ def _is_plain(value: Any, limits: Limits) -> bool:
             break
         parts = below
     return False
+
+
+def _told(parts: list[Any]) -> list[object]:
+    """Return the parts with dicts that the collector is told the values of."""
+    return [part.copy() if type(part) is dict else part for part in parts]
 
 
 def _are_spread(parts: list[object]) -> bool:

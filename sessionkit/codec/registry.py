@@ -49,7 +49,7 @@ FACTORIES: Final[dict[str, Callable[[], object]]] = {
 _TAG: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
-_MAKERS: Final = ("__post_init__", "__init__", "__new__", "__setattr__")
+_MAKERS: Final = ("__post_init__", "__init__", "__new__", "__setattr__", "__getattribute__")
 """What decides what an object is that is made of its fields."""
 
 
@@ -174,6 +174,8 @@ class Registry:
                 )
             if isinstance(obj, tuple) and len(obj) != len(names):
                 raise UnsupportedType(f"this {name_of(cls)} has {len(obj)} items for {len(names)} fields")
+            if isinstance(obj, tuple):  # whatever the class makes of its names
+                return dict(zip(names, tuple.__iter__(obj), strict=True))
             return {name: getattr(obj, name) for name in names}
 
         self.add(tag, cls, to, lambda data: cls(**_fields_of(tag, cls, names, data)))

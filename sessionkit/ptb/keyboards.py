@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from telegram import Update
 from telegram.ext import CallbackDataCache, ExtBot, InvalidCallbackData
+
+from sessionkit.errors import CodecError
 
 if TYPE_CHECKING:
     from sessionkit.ptb.data_keys import DataKeys
@@ -68,13 +71,15 @@ class Keyboards:
             if uuid not in known:
                 key = self._keys.keyboards.key(uuid)
                 keys.append(key)
-                self._ledger.hold(key, (access_time, buttons))
+                with suppress(CodecError):  # the ledger's check tells, as of the other data of an update
+                    self._ledger.hold(key, (access_time, buttons))
         # In a full cache the missing ones have made way for others, and are still good.
         if len(keyboards) < cache.maxsize:
             for uuid in known - self._known:
                 key = self._keys.keyboards.key(uuid)
                 keys.append(key)
-                self._ledger.hold(key, None)
+                with suppress(CodecError):
+                    self._ledger.hold(key, None)
         return keys
 
     def _cache(self) -> CallbackDataCache | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sessionkit.ptb.cells import Slot
     from sessionkit.ptb.values import Opened, Values
-    from sessionkit.store import Record, SessionStore
+    from sessionkit.store import Record, SessionStore, Version
 
 logger = logging.getLogger("sessionkit.ptb")
 
@@ -119,22 +119,24 @@ class Ledger:
             self.refused[key] = kept
             raise kept
 
-    async def check_unseen(self, key: str) -> None:
-        """Look at a record that was never read and is to be deleted.
+    async def look_at(self, key: str) -> Version | None:
+        """Return the version of a record that is to be deleted, or None where there is none.
 
         Raises:
             CodecError: It can be read elsewhere, and is not for us to delete.
             StoreError: The store cannot be asked.
         """
+        record = await self._store().get(key)
+        if record is None:
+            return None
         try:
-            record = await self._store().get(key)
-            if record is not None:
-                self._values.open(key, record.value)
+            self._values.open(key, record.value)
         except CorruptRecord:
-            return
+            return record.version  # damaged, it is dropped whatever it was
         except CodecError as error:
             self.keep_unreadable(key, error)
             self._check_damaged(key)
+        return record.version
 
     async def load(self, slots: Sequence[Slot]) -> None:
         """Read the records of these slots in one round trip, and bring PTB's memory up to date.

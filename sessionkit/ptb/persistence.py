@@ -172,16 +172,18 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         """Keep the callback data, each keyboard's in a record of its own."""
         keyboards, queries = data
         known, self._keyboards = self._keyboards, {uuid: used for uuid, used, _ in keyboards}
-        self._ledger.hold(self._keys.queries, queries)
+        values: dict[str, object | None] = {self._keys.queries: queries}
         for uuid in known.keys() - self._keyboards.keys():
-            self._ledger.hold(self._keys.keyboards.key(uuid), None)
-        error: CodecError | None = None
+            values[self._keys.keyboards.key(uuid)] = None
         for uuid, access_time, buttons in keyboards:
             if known.get(uuid) != access_time:
-                try:
-                    self._ledger.hold(self._keys.keyboards.key(uuid), (access_time, buttons))
-                except CodecError as refused:  # one keyboard must not cost the others
-                    error = refused
+                values[self._keys.keyboards.key(uuid)] = (access_time, buttons)
+        error: CodecError | None = None
+        for key, value in values.items():
+            try:
+                self._ledger.hold(key, value)
+            except CodecError as refused:  # one must not cost the others
+                error = refused
         await self._writer.send()
         if error is not None:
             raise error

@@ -264,10 +264,11 @@ class Writer:
     async def _delete_one(self, key: str) -> object:
         version = self._ledger.cell(key).version
         try:
-            if version is None:
-                await self._ledger.check_unseen(key)
-            # One that was never read, or is damaged, is dropped whatever it is.
-            return await self._store().delete(key, if_version=None if version is ABSENT else version)
+            if version is None or version is ABSENT:  # never read, or others may have made it since
+                version = await self._ledger.look_at(key)
+                if version is None:
+                    return False
+            return await self._store().delete(key, if_version=version)
         except SessionKitError as error:
             return error
 

@@ -147,3 +147,10 @@ async def test_it_says_which_key_is_the_first(store: RacedStore, capsys: pytest.
     assert err == (
         "encrypting by 'old', the first of the keys; one that is to take its place has to stand first\n"
     )
+
+
+async def test_a_record_that_is_only_named_as_if_in_quarantine_is_rekeyed(store: RacedStore) -> None:
+    key = "bot:conversation:in%20quarantine:1:7"
+    await store.put(key, BEFORE.encode({"n": 1}, key=key))
+    assert await Rekeying(store, BOTH, KEYS).run("bot:")
+    assert len(await values(store)) == 151

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionkit.codec import Limits
+from sessionkit.codec import Limits, MsgpackCodec
 from sessionkit.codec.plain import NOT_PLAIN, pack_plain, unpack_plain
 from sessionkit.codec.raw import pack
+from sessionkit.errors import UnsupportedType
 from sessionkit.testing.equality import exactly_equal
 from sessionkit.testing.strategies import plain_values, values
 
@@ -132,3 +133,20 @@ def test_what_comes_out_is_what_msgpack_unpacks(body: bytes) -> None:
     if value is not NOT_PLAIN:
         assert pack(value) == body
         assert exactly_equal(value, msgpack.unpackb(body, strict_map_key=False))
+
+
+class Cart:
+    def __init__(self) -> None:
+        self.items = (1, 2)
+        self.tags = {"a"}
+
+
+def test_the_attributes_of_a_living_object_are_seen() -> None:
+    cart = Cart()
+    for value in (vars(cart), {"cart": vars(cart)}, [vars(cart)]):
+        assert pack_plain(value, LIMITS) is None
+        codec = MsgpackCodec()
+        assert exactly_equal(codec.decode(codec.encode(value)), value)
+    cart.items = cart  # type: ignore[assignment]
+    with pytest.raises(UnsupportedType):
+        MsgpackCodec().encode({"cart": vars(cart)})

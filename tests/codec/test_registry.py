@@ -302,3 +302,36 @@ def test_a_registered_key_that_is_none_any_more_is_no_damage(
         codec.decode(record)
     assert not isinstance(caught.value, CorruptRecord)
     assert "hunter2" not in str(caught.value)
+
+
+class Priced(NamedTuple):
+    price: int
+
+
+class Dear(Priced):
+    __slots__ = ()
+
+    @property
+    def price(self) -> int:
+        return 10 * super().price
+
+
+def test_the_items_of_a_named_tuple_are_kept_and_not_what_its_names_give() -> None:
+    codec = MsgpackCodec()
+    codec.register_namedtuple("dear", Dear)
+    back = codec.decode(codec.encode(Dear(3)))
+    assert (tuple(back), type(back)) == ((3,), Dear)
+
+
+@dataclass
+class Shouting:
+    name: str
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        return value.upper() if isinstance(value, str) else value
+
+
+def test_a_dataclass_that_answers_for_its_fields_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="__getattribute__ of its own"):
+        MsgpackCodec().register_dataclass("shouting", Shouting)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sessionkit.codec import EncryptionKey, Keyring, Migration, MsgpackCodec, new_key, read_info
-from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord
+from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord, StoreUnavailable
 from sessionkit.ptb import SessionPersistence
 from sessionkit.quarantine import Quarantine
+from tests.ptb.conftest import UnsteadyStore
 
 if TYPE_CHECKING:
     from sessionkit.quarantine import Entry
-    from tests.ptb.conftest import UnsteadyStore
+    from sessionkit.store import Record
 
 USER = "telegram_bot:user_data:7"
 ENCRYPTING = MsgpackCodec(keyring=Keyring([EncryptionKey("2024", bytes(32))]))
@@ -115,6 +117,60 @@ async def test_schema_1_is_read_at_schema_3_by_two_migrations(store: UnsteadySto
         await now.update_bot_data({"total": 3})
     assert written(store) == ["telegram_bot:bot_data:all"], "once, at the schema of today"
     assert read_info(await value_of(store, "telegram_bot:bot_data:all")).schema == 3
+
+
+NEWER = MsgpackCodec(schema=4)
+
+
+class Raced(UnsteadyStore):
+    """A store in which a newer bot writes a record right after it was read."""
+
+    raced = ""
+
+    async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
+        record = await super().get(key, renew_for=renew_for)
+        if key == self.raced:
+            self.raced = ""
+            await self.put(key, NEWER.encode({"n": 1}, key=key))
+        return record
+
+
+async def test_what_a_newer_bot_writes_before_it_is_deleted_stays() -> None:
+    async with Raced() as store:
+        store.raced = "telegram_bot:user_data:7"
+        await SessionPersistence(store, loading="lazy").drop_user_data(7)
+        assert NEWER.decode(await value_of(store, "telegram_bot:user_data:7")) == {"n": 1}
+
+
+async def test_what_a_newer_bot_writes_after_an_end_stays(store: UnsteadyStore) -> None:
+    key = "telegram_bot:conversation:depot:1:7"
+    persistence = SessionPersistence(store)
+    await persistence.update_conversation("depot", (1, 7), "amount")
+    await persistence.update_conversation("depot", (1, 7), None)
+    store.down = True
+    with pytest.raises(StoreUnavailable):
+        await persistence.update_conversation("depot", (1, 7), "again")
+    store.down = False
+    await store.put(key, NEWER.encode("confirm", key=key))
+    with suppress(CodecError):
+        await persistence.update_conversation("depot", (1, 7), None)
+    assert NEWER.decode(await value_of(store, key)) == "confirm"
+    await persistence.records.writer.aclose()
+
+
+async def test_a_keyboard_that_may_not_be_deleted_costs_no_other(store: UnsteadyStore) -> None:
+    persistence = SessionPersistence(store)
+    await persistence.update_callback_data(([("k1", 1.0, {}), ("k2", 1.0, {})], {}))
+    key = "telegram_bot:keyboard:k1"
+    await store.put(key, NEWER.encode((1.0, {}), key=key))
+    fresh = SessionPersistence(store)
+    await fresh.get_callback_data()
+    fresh._keyboards["k1"] = 1.0
+    with pytest.raises(CodecError, match="is not deleted"):
+        await fresh.update_callback_data(([("k2", 2.0, {}), ("k3", 2.0, {})], {}))
+    assert {key async for key in store.scan("telegram_bot:keyboard:")} == {
+        f"telegram_bot:keyboard:k{number}" for number in (1, 2, 3)
+    }
 
 
 @pytest.mark.parametrize("writer", [MsgpackCodec(schema=4), ENCRYPTING], ids=["newer schema", "missing key"])
