@@ -31,9 +31,12 @@ for each more."""
 _HIDDEN: Final = sys.version_info >= (3, 13)
 """Whether the collector is not told what the ``__dict__`` of a living object holds."""
 
-PLAIN_UNCOUNTED: Final = 2
+PLAIN_UNCOUNTED: Final = 3
 """Plain bodies of so many bytes for each element that is allowed are unpacked uncounted, as that is fast: an
 element has at least one byte, and takes at most 72 of memory."""
+
+_TRIED_TWICE: Final = 32 * 1024
+"""The longest body that two decoders try, if the first has to give up: longer ones might take too long."""
 
 _PACKED_AGAIN: Final = 1024 * 1024
 """So long a body is packed again to prove it: its strings may take four times their size, and then some."""
@@ -123,7 +126,9 @@ def _unpack(body: bytes, depth: int) -> object:
         try:
             return _unpack_usual(body)
         except ValidationError:
-            pass  # bytes, keys of other types, deeper: or not plain at all
+            # Bytes, keys of other types, deeper: or not plain at all.
+            if len(body) > _TRIED_TWICE:
+                raise
     # Of keys that are no str or bytes, more than a short map holds may have been chosen to collide.
     strict = b"\xde" in body or b"\xdf" in body
     value = msgpack.unpackb(body, strict_map_key=strict, ext_hook=_refuse)

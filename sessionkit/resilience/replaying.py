@@ -95,10 +95,14 @@ class Replayer:
         if entry.write_id not in entry.sent:
             return Outcome("applied", receipt.version, record)
         # If it came through long ago, this changed nothing: others may have written or renewed it since.
-        found = await self._primary.get(entry.key)
+        applied = Outcome("applied", receipt.version, record, renew=True)
+        try:
+            found = await self._primary.get(entry.key)
+        except StoreError:
+            return applied  # that has been answered: done again, it might undo a deletion
         if found is None or found.version != entry.write_id:
             return Outcome("superseded", ABSENT if found is None else found.version)
-        return Outcome("applied", receipt.version, record, renew=True)
+        return applied
 
     async def _delete(self, entry: Entry, expected: Version | Absent) -> None:
         if isinstance(expected, Absent):

@@ -13,7 +13,7 @@ from sessionkit_memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from sessionkit.store import Absent, Put, Receipt, Version
+    from sessionkit.store import Absent, Put, Receipt, Record, Version
 
 T = TypeVar("T")
 
@@ -52,6 +52,7 @@ class HeldStore(MemoryStore):
     Attributes:
         holds: Whether it does.
         down: Whether what is not held is refused.
+        blind: Whether reads are.
         held: What is on its way.
     """
 
@@ -59,7 +60,13 @@ class HeldStore(MemoryStore):
         super().__init__(clock=virtual_clock)
         self.holds = False
         self.down = False
+        self.blind = False
         self.held: asyncio.Queue[Held] = asyncio.Queue()
+
+    async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
+        if self.blind:
+            raise StoreUnavailable("blind")
+        return await super().get(key, renew_for=renew_for)
 
     async def put(
         self,

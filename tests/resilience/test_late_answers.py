@@ -200,6 +200,25 @@ async def test_a_renewal_gives_no_condition_to_the_write_after_it() -> None:
         assert (await here.stands(), here.conflicts) == (b"last", [])
 
 
+@in_virtual_time
+async def test_a_replay_that_was_answered_is_not_made_again() -> None:
+    async with bot() as here:
+        await here.store.delete("key")
+        here.primary.holds = True
+        put = asyncio.create_task(here.store.put("key", b"1"))
+        await (await here.primary.held.get()).refuse()
+        here.primary.holds = False
+        assert (await put).where is Where.JOURNALED
+        entry = here.store.journal.get("key")
+        assert entry is not None
+        here.store.journal.note(entry.also_sent([entry.write_id]))  # as after a replay without an answer
+        here.primary.blind = True
+        await here.heal()
+        await MemoryStore.delete(here.primary, "key")
+        await here.heal()
+        assert (await here.stands(), here.store.journal.depth) == (None, 0)
+
+
 class HalfTaken(MemoryStore):
     """A store that takes only the last of a batch."""
 
