@@ -35,8 +35,11 @@ PLAIN_UNCOUNTED: Final = 3
 """Plain bodies of so many bytes for each element that is allowed are unpacked uncounted, as that is fast: an
 element has at least one byte, and takes at most 72 of memory."""
 
+_BOX_HEADS: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+"""The bytes that begin an array or a map."""
+
 _TRIED_TWICE: Final = 32 * 1024
-"""The longest body that two decoders try, if the first has to give up: longer ones might take too long."""
+"""The most heads that two decoders try, if the first has to give up: more might take too long."""
 
 _PACKED_AGAIN: Final = 1024 * 1024
 """So long a body is packed again to prove it: its strings may take four times their size, and then some."""
@@ -112,7 +115,7 @@ def unpack_plain(body: bytes, limits: Limits) -> object:
 
     That it packs to the same bytes again proves that no key was there twice, and nothing else was odd.
     """
-    if len(body) > _PACKED_AGAIN:
+    if len(body) > _PACKED_AGAIN or (len(body) > limits.items and _heads(body) > limits.items):
         return NOT_PLAIN
     try:
         value = _unpack(body, limits.depth)
@@ -127,7 +130,7 @@ def _unpack(body: bytes, depth: int) -> object:
             return _unpack_usual(body)
         except ValidationError:
             # Bytes, keys of other types, deeper: or not plain at all.
-            if len(body) > _TRIED_TWICE:
+            if _heads(body) > _TRIED_TWICE:
                 raise
     # Of keys that are no str or bytes, more than a short map holds may have been chosen to collide.
     strict = b"\xde" in body or b"\xdf" in body
@@ -135,6 +138,11 @@ def _unpack(body: bytes, depth: int) -> object:
     if not _is_shallow(value, depth):
         raise ValueError("a timestamp, or data deeper than allowed")
     return value
+
+
+def _heads(body: bytes) -> int:
+    """Return how many bytes look like heads of containers: at least as many as there are."""
+    return len(body) - len(body.translate(None, _BOX_HEADS))
 
 
 def _refuse(_code: int, _payload: bytes) -> object:
