@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from decimal import Decimal
 from enum import Enum, Flag
 from functools import cached_property
-from types import BuiltinMethodType, FunctionType, WrapperDescriptorType
+from types import BuiltinMethodType, FunctionType, MemberDescriptorType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from sessionkit.codec.leaves import DUMPERS
@@ -145,6 +145,12 @@ class Registry:
                 f"{name_of(cls)} holds more than its fields, as it is derived from a type of values;"
                 " register it with codec.register and two functions"
             )
+        for name in names:
+            if _is_set_by_a_function(inspect.getattr_static(cls, name, None)):
+                raise ConfigurationError(
+                    f"{name_of(cls)}.{name} is a descriptor, which might keep another value than it is given;"
+                    " register the class with codec.register and two functions"
+                )
         self._add_record(tag, cls, names)
 
     def add_namedtuple(self, tag: str, cls: type[T]) -> None:
@@ -185,6 +191,10 @@ def _makers_of(cls: type) -> list[str]:
     """Return the names of those of ``_MAKERS`` that neither Python, ``dataclass`` nor ``namedtuple`` made."""
     there = {name: getattr(cls, name, None) for name in _MAKERS}
     return [name for name, function in there.items() if not _is_generated(function)]
+
+
+def _is_set_by_a_function(attribute: object) -> bool:
+    return hasattr(type(attribute), "__set__") and not isinstance(attribute, MemberDescriptorType)
 
 
 def _is_generated(function: object) -> bool:

@@ -335,3 +335,31 @@ class Shouting:
 def test_a_dataclass_that_answers_for_its_fields_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="__getattribute__ of its own"):
         MsgpackCodec().register_dataclass("shouting", Shouting)
+
+
+class Cents:
+    """Keeps a price in cents, under the field's own name."""
+
+    def __get__(self, obj: object, owner: type) -> Any:
+        return self if obj is None else vars(obj)["price"]
+
+    def __set__(self, obj: object, value: Any) -> None:
+        vars(obj)["price"] = value * 100
+
+
+@dataclass
+class Converting:
+    price: Any = Cents()
+
+
+@dataclass(slots=True)
+class Slotted:
+    price: int = 3
+
+
+def test_a_field_that_a_descriptor_keeps_is_refused() -> None:
+    codec = MsgpackCodec()
+    with pytest.raises(ConfigurationError, match="price is a descriptor"):
+        codec.register_dataclass("priced", Converting)
+    codec.register_dataclass("slotted", Slotted)
+    assert codec.decode(codec.encode(Slotted(5))) == Slotted(5)
