@@ -104,9 +104,8 @@ class Lifting:
         except (CodecError, *NO_ROOM):
             raise
         except Exception as error:
-            if (
-                self._has_objects
-            ):  # it may be the hash or the comparison of one, which says nothing of the bytes
+            # It may be the hash or the comparison of an object, which says nothing of the bytes.
+            if self._has_objects:
                 raise CodecError(f"a {mark.name} with registered objects raised {described(error)}") from None
             raise CorruptRecord(f"a {mark.name} that is none ({type(error).__name__})") from None
 

@@ -140,10 +140,7 @@ class MsgpackCodec(Codec):
 
     def pack(self, obj: object, *, name: str = "value") -> bytes:
         """Return the plain record of a value; see ``Codec.pack``."""
-        try:
-            body = pack_plain(obj, self._limits)
-        except Exception:  # code of a key's own; the careful way says where
-            body = None
+        body = pack_plain(obj, self._limits)
         if body is None:
             body = pack(Lowering(self._registry, self._limits, name).lower(obj))
         size = HEADER_BYTES + len(body)

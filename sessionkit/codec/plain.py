@@ -91,12 +91,13 @@ def _is_plain(value: Any, limits: Limits) -> bool:
         room -= len(parts) + 2 * len(below)  # of a dict with str keys only the values are told
         if not below:
             return room >= 0 and (depth > 0 or SCALARS.issuperset(map(type, parts)))
+        # Types first: nothing but plain keys is hashed, as the code of others might do anything.
+        if room < 0 or not _PLAIN.issuperset(map(type, below)):
+            break
         if len(below) > FEW:
-            if room < 0 or not _are_spread(parts):
+            if not _are_spread(parts):
                 break
             below = [part for part in below if type(part) not in SCALARS]
-        if not _PLAIN.issuperset(map(type, below)):
-            break
         parts = below
     return False
 
