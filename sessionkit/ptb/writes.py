@@ -264,10 +264,13 @@ class Writer:
     async def _delete_one(self, key: str) -> object:
         version = self._ledger.cell(key).version
         try:
-            if version is None or version is ABSENT:  # never read, or others may have made it since
-                version = await self._ledger.look_at(key)
-                if version is None:
+            if not isinstance(version, bytes):
+                found = await self._ledger.look_at(key)
+                if found is None:
                     return False
+                if version is ABSENT:  # others have made it since
+                    return VersionConflict(key, current=found)
+                version = found
             return await self._store().delete(key, if_version=version)
         except SessionKitError as error:
             return error

@@ -12,6 +12,7 @@ from sessionkit.codec import EncryptionKey, Keyring, Migration, MsgpackCodec, ne
 from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord, StoreUnavailable
 from sessionkit.ptb import SessionPersistence
 from sessionkit.quarantine import Quarantine
+from sessionkit.resilience import ConflictFound
 from tests.ptb.conftest import UnsteadyStore
 
 if TYPE_CHECKING:
@@ -155,6 +156,23 @@ async def test_what_a_newer_bot_writes_after_an_end_stays(store: UnsteadyStore) 
     with suppress(CodecError):
         await persistence.update_conversation("depot", (1, 7), None)
     assert NEWER.decode(await value_of(store, key)) == "confirm"
+    await persistence.records.writer.aclose()
+
+
+async def test_what_another_bot_writes_after_an_end_stays_and_is_told(store: UnsteadyStore) -> None:
+    key = "telegram_bot:conversation:depot:1:7"
+    persistence, told = SessionPersistence(store), list[object]()
+    persistence.subscribe(told.append)
+    await persistence.update_conversation("depot", (1, 7), "amount")
+    await persistence.update_conversation("depot", (1, 7), None)
+    store.down = True
+    with pytest.raises(StoreUnavailable):
+        await persistence.update_conversation("depot", (1, 7), "again")
+    store.down = False
+    await store.put(key, MsgpackCodec().encode("theirs", key=key))
+    await persistence.update_conversation("depot", (1, 7), None)
+    assert MsgpackCodec().decode(await value_of(store, key)) == "theirs"
+    assert told == [ConflictFound(key, "primary")]
     await persistence.records.writer.aclose()
 
 
