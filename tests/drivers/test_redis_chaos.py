@@ -54,7 +54,7 @@ async def opened(url: str, timeout: float = 5.0) -> AsyncIterator[RedisStore]:
 
 
 def report(**numbers: object) -> None:
-    print(", ".join(f"{name.replace('_', ' ')} {number}" for name, number in numbers.items()))  # noqa: T201
+    print(", ".join(f"{name.replace('_', ' ')} {number}" for name, number in numbers.items()))  # noqa: T201 - its figures, with -rP
 
 
 def multiplexer(store: RedisStore) -> Multiplexer:

@@ -57,7 +57,7 @@ async def opened(url: str, **options: object) -> AsyncIterator[RedisStore]:
 
 
 def report(*parts: object) -> None:
-    print(*parts)  # noqa: T201
+    print(*parts)  # noqa: T201 - its figures, with -rP
 
 
 def server_of(cluster: RedisCluster, key: str) -> RedisServer:

@@ -157,6 +157,6 @@ def test_killed_processes_lose_nothing(
     for key in heard.acknowledged:
         record = found.get(key)
         heard.check(key, None if record is None else int(record.value))
-    print(f"{server.binary.name}: kills {kills}, {dict(heard.counts)}, lost {len(heard.lost)}")  # noqa: T201
+    print(f"{server.binary.name}: kills {kills}, {dict(heard.counts)}, lost {len(heard.lost)}")  # noqa: T201 - its figures, with -rP
     assert heard.lost == []
     assert heard.counts["replayed"] > 0

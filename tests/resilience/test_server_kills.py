@@ -56,7 +56,7 @@ async def kill_again_and_again(server: RedisServer, instances: int, kills: int, 
         async with open_driver(server.url()) as primary:
             for ledger in ledgers:
                 await ledger.check(primary)
-    print(f"{server.binary.name}: kills {kills} (met {dict(states)}), {figures(ledgers)}")  # noqa: T201
+    print(f"{server.binary.name}: kills {kills} (met {dict(states)}), {figures(ledgers)}")  # noqa: T201 - its figures, with -rP
     return ledgers
 
 
