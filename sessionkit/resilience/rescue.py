@@ -121,7 +121,8 @@ class Rescue:
         """Return what is known here of the record, and journal its renewal.
 
         Raises:
-            StoreError: Nothing is known; the failure, if one is given.
+            StoreError: Nothing is known; the failure, if one is given. Or there is no room for the renewal,
+                which may have reached the primary if the failure says so.
         """
         try:
             record = self._local.get(key)
@@ -132,7 +133,8 @@ class Rescue:
         if record is not None and renew_for is not None:
             if failure is not None:
                 self._recovery.open(str(failure))
-            await self._counted(self._local.touch(key, renew_for, None))
+            sent = failure is not None and failure.applied is not Applied.NO
+            await self._counted(self._local.touch(key, renew_for, None), sent=sent)
         return record
 
     async def get_many_after(
@@ -237,12 +239,22 @@ class Rescue:
             self._open(failure, key)
             if not self._hides(failure) or self._local.version(key) is None:
                 raise
-            return await self.touch(key, expires_in, if_version), True
+            sent = failure.applied is not Applied.NO
+            return await self.touch(key, expires_in, if_version, sent=sent), True
         return there, False
 
-    async def touch(self, key: str, expires_in: float | None, if_version: Version | None) -> bool:
-        """Renew in the journal."""
-        return await self._counted(self._local.touch(key, expires_in, if_version))
+    async def touch(
+        self, key: str, expires_in: float | None, if_version: Version | None, *, sent: bool = False
+    ) -> bool:
+        """Renew in the journal.
+
+        Args:
+            key: The record's key.
+            expires_in: Seconds until it ends; None: never.
+            if_version: Only at this version.
+            sent: Whether the renewal may have reached the primary.
+        """
+        return await self._counted(self._local.touch(key, expires_in, if_version), sent=sent)
 
     async def lease_after(
         self, error: StoreError, started: float, acquire: Callable[[], Awaitable[Lease]]

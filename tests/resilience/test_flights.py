@@ -253,6 +253,24 @@ async def test_a_renewal_that_finds_no_room_is_not_hidden() -> None:
         assert record.stale
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["refused", "no answer"])
+@in_virtual_time
+async def test_a_renewal_that_finds_no_room_says_whether_it_may_have_arrived(answers: bool) -> None:
+    renewals: list[Callable[[ResilientStore], Awaitable[object]]] = [
+        lambda store: store.get("key", renew_for=5),
+        lambda store: store.touch("key", expires_in=5),
+    ]
+    for renew in renewals:
+        async with world(retry=ONCE, journal=Journal(max_bytes=1)) as here:
+            await here.store.put("key", b"1", expires_in=1000)
+            (here.link.refuse if answers else here.link.lose_replies)()
+            with pytest.raises(JournalFull) as caught:
+                await renew(here.store)
+            assert caught.value.applied is (Applied.NO if answers else Applied.MAYBE)
+            await asyncio.sleep(10)
+            assert (await here.primary.get("key") is None) is not answers
+
+
 @in_virtual_time
 async def test_a_put_that_was_refused_makes_nothing_of_what_was_deleted_come_back() -> None:
     async with world(retry=ONCE, journal=Journal(max_bytes=1000)) as here:
