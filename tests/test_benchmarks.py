@@ -72,17 +72,15 @@ def bots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if not (servers := find_servers()):
         pytest.skip("no Redis server is installed")
     path = tmp_path_factory.mktemp("benchmark") / "figures.json"
-    # A process for each bot takes its time.
-    parts = "loss,start,save,pace" if request.config.getoption("heavy") else "save"
+    # A process for each start takes its time.
+    parts = "loss,start,save,pace" if request.config.getoption("heavy") else "save,pace"
     done = _run("ptb", "--server", servers[0].name, f"--parts={parts}", f"--json={path}")
     assert done.returncode == 0, done.stderr
     figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return figures
 
 
-def test_no_bot_forgets_a_step_while_it_runs(bots: dict[str, Any], heavy: bool) -> None:
-    if not heavy:
-        pytest.skip("runs a process for each bot: --heavy")
+def test_no_bot_forgets_a_step_while_it_runs(bots: dict[str, Any]) -> None:
     seen = [(pace["chats"], pace["concurrent"], pace["entrant"]) for pace in bots["paces"]]
     assert seen == [
         (chats, 64, entrant)
@@ -173,12 +171,7 @@ def test_a_contender_that_does_not_exist_is_refused() -> None:
 
 
 @pytest.fixture(scope="module")
-def outage(
-    server_binary: ServerBinary, heavy: bool, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    first = find_servers()[0].name
-    if not heavy and server_binary.name != first:
-        pytest.skip(f"{server_binary.name} is killed with --heavy; without it {first} alone")
+def outage(server_binary: ServerBinary, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("benchmark") / "figures.json"
     done = _run("resilience", "--server", server_binary.name, f"--json={path}")
     assert done.returncode == 0, done.stderr
