@@ -137,6 +137,7 @@ class Instances(Protocol):
         *,
         configure: Callable[[Any], Any] = ...,
         persistence: SessionPersistence | None = ...,
+        kind: type[AnyApplication] = ...,
         **options: Any,
     ) -> AbstractAsyncContextManager[AnyApplication]: ...
 
@@ -149,11 +150,12 @@ def instance(api: BotApiServer, store: UnsteadyStore) -> Instances:
         *,
         configure: Callable[[Any], Any] = lambda builder: builder,
         persistence: SessionPersistence | None = None,
+        kind: type[AnyApplication] = SessionApplication,
         **options: Any,
     ) -> AsyncIterator[AnyApplication]:
         builder = (
             ApplicationBuilder()
-            .application_class(SessionApplication, options)
+            .application_class(kind, options)
             .token(api.token)
             .base_url(api.base_url)
             .persistence(persistence or SessionPersistence(store, update_interval=1000))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from telegram import Update
 from telegram.ext import (
     Application,
-    ApplicationBuilder,
     CallbackQueryHandler,
     ContextTypes,
     ConversationHandler,
@@ -18,10 +16,7 @@ from telegram.ext import (
 from sessionkit.ptb import SessionApplication, SessionPersistence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from sessionkit.testing.botapi import BotApiServer
-    from tests.ptb.conftest import AnyApplication, UnsteadyStore
+    from tests.ptb.conftest import AnyApplication, Instances, UnsteadyStore
 
 Context = ContextTypes.DEFAULT_TYPE
 ADA = {"id": 1, "is_bot": False, "first_name": "Ada"}
@@ -49,24 +44,6 @@ def stepwise(seen: list[tuple[str, object]], **options: Any) -> ConversationHand
     )
 
 
-@asynccontextmanager
-async def started(
-    kind: type[AnyApplication],
-    store: UnsteadyStore,
-    api: BotApiServer,
-    conversation: ConversationHandler[Context],
-) -> AsyncIterator[AnyApplication]:
-    builder = ApplicationBuilder().application_class(kind).token(api.token).base_url(api.base_url)
-    application = builder.persistence(SessionPersistence(store)).updater(None).build()
-    application.add_handler(conversation)
-    async with application:
-        await application.start()
-        try:
-            yield application
-        finally:
-            await application.stop()
-
-
 def press(application: AnyApplication, data: str, **where: object) -> Update:
     query = {"id": "1", "from": ADA, "chat_instance": "1", "data": data, **where}
     update = Update.de_json({"update_id": 1, "callback_query": query}, application.bot)
@@ -82,12 +59,12 @@ def under(number: int) -> dict[str, object]:
 
 @pytest.mark.parametrize("kind", [Application, SessionApplication], ids=["stock", "many instances"])
 async def test_each_message_has_a_conversation_that_outlives_the_process(
-    kind: type[AnyApplication], store: UnsteadyStore, api: BotApiServer
+    kind: type[AnyApplication], store: UnsteadyStore, instance: Instances
 ) -> None:
     seen: list[tuple[str, object]] = []
 
     async def process(*presses: tuple[str, int]) -> None:
-        async with started(kind, store, api, stepwise(seen)) as application:
+        async with instance(lambda bot: bot.add_handler(stepwise(seen)), kind=kind) as application:
             for data, number in presses:
                 await application.process_update(press(application, data, **under(number)))
 
@@ -106,13 +83,13 @@ async def test_each_message_has_a_conversation_that_outlives_the_process(
 @pytest.mark.parametrize("per_user", [True, False], ids=["of each user", "of all"])
 @pytest.mark.parametrize("kind", [Application, SessionApplication], ids=["stock", "many instances"])
 async def test_an_inline_message_has_a_conversation_without_a_chat(
-    kind: type[AnyApplication], per_user: bool, store: UnsteadyStore, api: BotApiServer
+    kind: type[AnyApplication], per_user: bool, store: UnsteadyStore, instance: Instances
 ) -> None:
     seen: list[tuple[str, object]] = []
 
     async def process(data: str, inline_id: str) -> None:
         conversation = stepwise(seen, per_chat=False, per_user=per_user)
-        async with started(kind, store, api, conversation) as application:
+        async with instance(lambda bot: bot.add_handler(conversation), kind=kind) as application:
             await application.process_update(press(application, data, inline_message_id=inline_id))
 
     for data, inline_id in (("a", "AAQ:7/x*"), ("b", "12"), ("c", "AAQ:7/x*")):

@@ -143,15 +143,19 @@ async def test_what_a_newer_bot_writes_before_it_is_deleted_stays() -> None:
         assert NEWER.decode(await value_of(store, "telegram_bot:user_data:7")) == {"n": 1}
 
 
-async def test_what_a_newer_bot_writes_after_an_end_stays(store: UnsteadyStore) -> None:
-    key = "telegram_bot:conversation:depot:1:7"
-    persistence = SessionPersistence(store)
+async def end_and_fail_to_begin_again(persistence: SessionPersistence, store: UnsteadyStore) -> None:
     await persistence.update_conversation("depot", (1, 7), "amount")
     await persistence.update_conversation("depot", (1, 7), None)
     store.down = True
     with pytest.raises(StoreUnavailable):
         await persistence.update_conversation("depot", (1, 7), "again")
     store.down = False
+
+
+async def test_what_a_newer_bot_writes_after_an_end_stays(store: UnsteadyStore) -> None:
+    key = "telegram_bot:conversation:depot:1:7"
+    persistence = SessionPersistence(store)
+    await end_and_fail_to_begin_again(persistence, store)
     await store.put(key, NEWER.encode("confirm", key=key))
     with suppress(CodecError):
         await persistence.update_conversation("depot", (1, 7), None)
@@ -163,12 +167,7 @@ async def test_what_another_bot_writes_after_an_end_stays_and_is_told(store: Uns
     key = "telegram_bot:conversation:depot:1:7"
     persistence, told = SessionPersistence(store), list[object]()
     persistence.subscribe(told.append)
-    await persistence.update_conversation("depot", (1, 7), "amount")
-    await persistence.update_conversation("depot", (1, 7), None)
-    store.down = True
-    with pytest.raises(StoreUnavailable):
-        await persistence.update_conversation("depot", (1, 7), "again")
-    store.down = False
+    await end_and_fail_to_begin_again(persistence, store)
     await store.put(key, MsgpackCodec().encode("theirs", key=key))
     await persistence.update_conversation("depot", (1, 7), None)
     assert MsgpackCodec().decode(await value_of(store, key)) == "theirs"
