@@ -354,12 +354,16 @@ class ResilientStore(SessionStore):
             if local:
                 return found | here
         self._recovery.failures = 0
+        # A renewal that came too late is a conflict, which is told before anybody finds nothing there.
+        for key in [key for key in there if key not in found and key in self.journal]:
+            if not await self._gate.is_open_for(key):
+                here |= self._rescue.get_many([key])
         for at, (key, mark) in enumerate(zip(there, marks, strict=True)):
             if at % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
             if (record := found.get(key)) is not None:
                 self._copies.read(key, record, mark, started)
-            else:
+            elif key not in here:
                 self._copies.read_none(key, mark)
         return found | here
 

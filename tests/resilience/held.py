@@ -90,6 +90,10 @@ class HeldStore(MemoryStore):
         delete = super().delete
         return await self._do(lambda: delete(key, if_version=if_version))
 
+    async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
+        touch = super().touch
+        return await self._do(lambda: touch(key, expires_in=expires_in, if_version=if_version))
+
     async def ping(self) -> float:
         if self.down:
             raise StoreUnavailable("down")

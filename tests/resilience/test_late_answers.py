@@ -219,6 +219,30 @@ async def test_a_replay_that_was_answered_is_not_made_again() -> None:
         assert (await here.stands(), here.store.journal.depth) == (None, 0)
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["replayed", "away again"])
+@in_virtual_time
+async def test_a_renewal_that_came_too_late_is_told_before_nothing_is_found(answers: bool) -> None:
+    async with bot() as here:
+        here.outage()
+        assert await here.store.touch("key", expires_in=None)
+        await asyncio.sleep(20_000)
+        here.primary.holds, here.primary.down = True, False
+        renewal = await here.primary.held.get()
+        reading = asyncio.create_task(here.store.get_many(["key"]))
+        await turns()
+        assert not reading.done()
+        if answers:
+            await renewal.apply()
+            await renewal.reply()
+            assert await reading == {}
+            assert here.conflicts == [ConflictFound("key", "primary")]
+        else:
+            await renewal.refuse()
+            record = (await reading)["key"]
+            assert (record.value, record.stale, here.conflicts) == (b"base", True, [])
+        here.primary.holds = False
+
+
 class HalfTaken(MemoryStore):
     """A store that takes only the last of a batch."""
 
