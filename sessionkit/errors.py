@@ -21,6 +21,7 @@
         ├── Backpressure          too much is already waiting
         ├── VersionConflict       somebody else wrote first
         ├── BatchFailed           some writes of a batch failed; each has its own result
+        ├── BatchRefused          none of several writes is done, as some cannot be
         ├── CommitPending         an update's changes are kept, and not stored yet
         ├── LockNotAcquired       another holder kept the lock past our wait
         ├── LeaseLost             the lock was lost while it was held
@@ -37,7 +38,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sessionkit.store.records import Absent, Receipt, Version
 
@@ -45,6 +46,7 @@ __all__ = [
     "Applied",
     "Backpressure",
     "BatchFailed",
+    "BatchRefused",
     "CircuitOpen",
     "CodecError",
     "CommitPending",
@@ -194,6 +196,20 @@ class BatchFailed(StoreError):
             applied=Applied.NO if all(map(_not_applied, results)) else Applied.MAYBE,
         )
         self.results = list(results)
+
+
+class BatchRefused(StoreError):
+    """None of the writes of a ``write_all`` is done, as some of them cannot be.
+
+    Attributes:
+        refusals: Why, by key: a ``VersionConflict`` or a ``CorruptRecord`` for each record that is in the
+            way.
+    """
+
+    def __init__(self, refusals: Mapping[str, SessionKitError]) -> None:
+        first = next(iter(refusals.values()))
+        super().__init__(f"nothing was written, for the sake of {len(refusals)} records; the first: {first}")
+        self.refusals = dict(refusals)
 
 
 class CommitPending(StoreError):

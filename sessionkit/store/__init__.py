@@ -20,9 +20,17 @@ from sessionkit.store.checks import (
     check_recode,
     check_version,
     check_write,
+    check_writes,
     milliseconds,
 )
-from sessionkit.store.contract import FileStore, PlacedStore, RecodingStore, SessionStore, TimedStore
+from sessionkit.store.contract import (
+    AtomicStore,
+    FileStore,
+    PlacedStore,
+    RecodingStore,
+    SessionStore,
+    TimedStore,
+)
 from sessionkit.store.leases import LocalLeases
 from sessionkit.store.locks import Lease, LeaseKeeper, Locks, look_again_soon
 from sessionkit.store.reading import read_all, read_many
@@ -34,6 +42,7 @@ from sessionkit.store.records import (
     Absent,
     Capabilities,
     Clock,
+    Delete,
     Put,
     Receipt,
     Record,
@@ -52,8 +61,10 @@ __all__ = [
     "RING_SIZE",
     "VERSION_BYTES",
     "Absent",
+    "AtomicStore",
     "Capabilities",
     "Clock",
+    "Delete",
     "FileStore",
     "Lease",
     "LeaseKeeper",
@@ -81,6 +92,7 @@ __all__ = [
     "check_recode",
     "check_version",
     "check_write",
+    "check_writes",
     "cut_puts",
     "delete_in_pages",
     "look_again_soon",

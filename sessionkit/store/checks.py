@@ -6,13 +6,19 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from sessionkit.errors import InvalidExpiry, InvalidKey, RecordTooLarge, UnsupportedType
-from sessionkit.store.records import ABSENT, VERSION_BYTES
+from sessionkit.errors import (
+    ConfigurationError,
+    InvalidExpiry,
+    InvalidKey,
+    RecordTooLarge,
+    UnsupportedType,
+)
+from sessionkit.store.records import ABSENT, MAX_VALUE_BYTES, VERSION_BYTES, Put
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sessionkit.store.records import Absent, Put, Version
+    from sessionkit.store.records import Absent, Delete, Version
 
 MAX_KEY_BYTES: Final = 64 * 1024
 MAX_EXPIRY_SECONDS: Final = 100 * 366 * 86_400
@@ -191,6 +197,39 @@ async def check_puts_in_turns(puts: Iterable[Put], max_value_bytes: int) -> list
             check_put(put, max_value_bytes)
         if len(turn) == _TURN:
             await asyncio.sleep(0)
+    return batch
+
+
+def check_writes(
+    writes: Iterable[Put | Delete], write_id: Version | None, max_value_bytes: int
+) -> list[Put | Delete]:
+    """Return the writes of a ``write_all`` as a list, after a check of each.
+
+    Raises:
+        ConfigurationError: A key stands twice, or a put has a write id of its own.
+        RecordTooLarge: A value is over the driver's bound, or all together are over ``MAX_VALUE_BYTES``.
+        SessionKitError: See ``check_write``.
+    """
+    batch = list(writes)
+    check_version(write_id)
+    keys: set[str] = set()
+    size = 0
+    for write in batch:
+        if isinstance(write, Put):
+            check_put(write, max_value_bytes)
+            size += len(write.value)
+            if write.write_id is not None:
+                raise ConfigurationError(
+                    f"{_shown(write.key)}: puts of a write_all share its write_id and have none themselves"
+                )
+        else:
+            check_key(write.key)
+            check_version(write.if_version)
+        if write.key in keys:
+            raise ConfigurationError(f"{_shown(write.key)} stands twice in one write_all")
+        keys.add(write.key)
+    if size > MAX_VALUE_BYTES:
+        raise RecordTooLarge(f"{size} bytes in one write_all, and it takes at most {MAX_VALUE_BYTES}")
     return batch
 
 

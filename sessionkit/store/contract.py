@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sessionkit.store.locks import Lease
-    from sessionkit.store.records import Absent, Capabilities, Put, Receipt, Record, Version
+    from sessionkit.store.records import Absent, Capabilities, Delete, Put, Receipt, Record, Version
 
 
 @runtime_checkable
@@ -202,6 +202,37 @@ class SessionStore(Protocol):
     ) -> None:
         """Close the store; a driver inherits this."""
         await self.aclose()
+
+
+@runtime_checkable
+class AtomicStore(SessionStore, Protocol):
+    """A store that can write several records all or none, where its ``capabilities.atomic`` says so."""
+
+    @abstractmethod
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        """Must do all of the writes in one atomic step, or none.
+
+        Nobody sees some of them done and others not, whoever dies in between. It takes one round trip, and
+        no pages: the writes are to be few.
+
+        Args:
+            writes: Puts without a ``write_id`` of their own, and deletions, each of another key. A deletion
+                of what is not there is done.
+            write_id: The version that every put makes. Where one of their records has it among its last
+                ``RING_SIZE`` write ids, all is done already: it must be acknowledged again and change
+                nothing, whatever the conditions say. None: the store makes an id.
+
+        Returns:
+            The version of every put, and where the writes are.
+
+        Raises:
+            BatchRefused: Records are not at the version expected, or are none that a sessionkit wrote; its
+                ``refusals`` say which. Nothing was written.
+            ConfigurationError: A key stands twice, a put has an id of its own, or the store cannot write
+                these records together: ``capabilities.atomic`` is False.
+            RecordTooLarge: A value is over its bound, or all together are over ``MAX_VALUE_BYTES``.
+        """
+        ...
 
 
 @runtime_checkable

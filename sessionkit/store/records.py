@@ -93,6 +93,13 @@ class Put(NamedTuple):
         return f"Put(key={self.key!r}, value={_unshown(self.value)}, {rest})"
 
 
+class Delete(NamedTuple):
+    """One deletion of a ``write_all``; the fields mean what the arguments of ``SessionStore.delete`` mean."""
+
+    key: str
+    if_version: Version | None = None
+
+
 def _unshown(value: bytes) -> str:
     """Return what stands for a stored value in a text that may end up in a log."""
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else f"<{type(value).__name__}>"
@@ -117,8 +124,11 @@ class Capabilities:
         durable: Whether an acknowledged record survives the death of this process.
         scope: Who sees the same records.
         max_value_bytes: The largest value ``put`` takes; a larger one raises ``RecordTooLarge``.
+        atomic: Whether it writes several records all or none: it is an ``AtomicStore``, and any of its
+            records can be written together.
     """
 
     durable: bool
     scope: Scope
     max_value_bytes: int = MAX_VALUE_BYTES
+    atomic: bool = False
