@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cachetools import TLRUCache
 
 from sessionkit.errors import (
+    BatchRefused,
     ConfigurationError,
     SessionKitError,
     StoreError,
@@ -21,8 +22,10 @@ from sessionkit.store import (
     MAX_VALUE_BYTES,
     RING_SIZE,
     Absent,
+    AtomicStore,
     Capabilities,
     Clock,
+    Delete,
     Lease,
     LocalLeases,
     Locks,
@@ -40,6 +43,7 @@ from sessionkit.store import (
     check_puts,
     check_recode,
     check_version,
+    check_writes,
     new_version,
     receipts_of,
 )
@@ -60,7 +64,7 @@ class _Entry(NamedTuple):
     size: int
 
 
-class MemoryStore(RecodingStore):
+class MemoryStore(AtomicStore, RecodingStore):
     """A ``SessionStore`` in this process's memory.
 
     Args:
@@ -85,7 +89,9 @@ class MemoryStore(RecodingStore):
         self._max_bytes = max_bytes
         # What would not fit into an empty store is too large, and does not wait for room.
         most = max(1, min(MAX_VALUE_BYTES, max_bytes - _ENTRY_OVERHEAD))
-        self._capabilities = Capabilities(durable=False, scope=Scope.INSTANCE, max_value_bytes=most)
+        self._capabilities = Capabilities(
+            durable=False, scope=Scope.INSTANCE, max_value_bytes=most, atomic=True
+        )
         self._evict = evict
         self._clock = clock
         self._locks = Locks(LocalLeases(clock))
@@ -165,7 +171,7 @@ class MemoryStore(RecodingStore):
         entry = old._replace(
             record=Record(value, if_version), size=old.size - len(old.record.value) + len(value)
         )
-        self._check_room(entry, old)
+        self._check_room(entry.size, _size(old))
         self._entries[key] = entry
         return True
 
@@ -206,6 +212,30 @@ class MemoryStore(RecodingStore):
         self._check_open()
         return sum(self._entries.pop(key, None) is not None for key in wanted)
 
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        """See ``AtomicStore.write_all``."""
+        batch = check_writes(writes, write_id, MAX_VALUE_BYTES)
+        self._check_open()
+        version = write_id or new_version()
+        old = {write.key: self._entries.get(write.key) for write in batch}
+        if any(isinstance(write, Put) and version in _ring(old[write.key]) for write in batch):
+            return Receipt(version)
+        conflicts = {write.key: conflict for write in batch if (conflict := _conflict(write, old[write.key]))}
+        if conflicts:
+            raise BatchRefused(conflicts)
+        new = {
+            write.key: self._entry(write, version, old[write.key])
+            for write in batch
+            if isinstance(write, Put)
+        }
+        self._check_room(sum(map(_size, new.values())), sum(map(_size, old.values())))
+        # Before the first is put, so that none is evicted for one that leaves.
+        for key in old:
+            self._entries.pop(key, None)
+        for key, entry in new.items():
+            self._entries[key] = entry
+        return Receipt(version)
+
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``."""
         check_prefix(prefix)
@@ -236,26 +266,27 @@ class MemoryStore(RecodingStore):
 
     def _put(self, put: Put) -> Receipt:
         old = self._entries.get(put.key)
-        ring = old.ring if old is not None else ()
-        if put.write_id is not None and put.write_id in ring:
-            return Receipt(put.write_id)
-        current = ring[0] if ring else ABSENT
-        if put.if_version is not None and put.if_version != current:
-            raise VersionConflict(put.key, current=current)
         version = put.write_id or new_version()
-        entry = _Entry(
-            Record(put.value, version),
-            (version, *ring[: RING_SIZE - 1]),
-            self._expiry(put.expires_in),
-            len(put.key) + len(put.value) + _ENTRY_OVERHEAD,
-        )
-        self._check_room(entry, old)
+        if version in _ring(old):
+            return Receipt(version)
+        conflict = _conflict(put, old)
+        if conflict is not None:
+            raise conflict
+        entry = self._entry(put, version, old)
+        self._check_room(entry.size, _size(old))
         self._entries[put.key] = entry
         return Receipt(version)
 
-    def _check_room(self, entry: _Entry, old: _Entry | None) -> None:
-        replaced = 0 if old is None else old.size
-        needed = entry.size if self._evict else self._entries.currsize + entry.size - replaced
+    def _entry(self, put: Put, version: Version, old: _Entry | None) -> _Entry:
+        return _Entry(
+            Record(put.value, version),
+            (version, *_ring(old)[: RING_SIZE - 1]),
+            self._expiry(put.expires_in),
+            len(put.key) + len(put.value) + _ENTRY_OVERHEAD,
+        )
+
+    def _check_room(self, wanted: int, replaced: int) -> None:
+        needed = wanted if self._evict else self._entries.currsize + wanted - replaced
         if needed > self._max_bytes:
             raise StoreUnavailable(
                 f"the memory store is full ({self._max_bytes} bytes): raise max_bytes, or let it evict=true"
@@ -267,3 +298,19 @@ class MemoryStore(RecodingStore):
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailable("the memory store is closed", temporary=False)
+
+
+def _ring(entry: _Entry | None) -> tuple[Version, ...]:
+    return () if entry is None else entry.ring
+
+
+def _size(entry: _Entry | None) -> int:
+    return 0 if entry is None else entry.size
+
+
+def _conflict(write: Put | Delete, old: _Entry | None) -> VersionConflict | None:
+    """Return what is in the way of a write, if its condition does not hold."""
+    if write.if_version is None or (old is None and isinstance(write, Delete)):
+        return None
+    current = ABSENT if old is None else old.record.version
+    return None if write.if_version == current else VersionConflict(write.key, current=current)

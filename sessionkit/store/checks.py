@@ -13,12 +13,12 @@ from sessionkit.errors import (
     RecordTooLarge,
     UnsupportedType,
 )
-from sessionkit.store.records import ABSENT, MAX_VALUE_BYTES, VERSION_BYTES, Put
+from sessionkit.store.records import ABSENT, MAX_VALUE_BYTES, VERSION_BYTES, Delete, Put
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sessionkit.store.records import Absent, Delete, Version
+    from sessionkit.store.records import Absent, Version
 
 MAX_KEY_BYTES: Final = 64 * 1024
 MAX_EXPIRY_SECONDS: Final = 100 * 366 * 86_400
@@ -222,9 +222,11 @@ def check_writes(
                 raise ConfigurationError(
                     f"{_shown(write.key)}: puts of a write_all share its write_id and have none themselves"
                 )
-        else:
+        elif isinstance(write, Delete):
             check_key(write.key)
             check_version(write.if_version)
+        else:
+            raise UnsupportedType(f"a write_all takes Put and Delete, not {type(write).__name__}")
         if write.key in keys:
             raise ConfigurationError(f"{_shown(write.key)} stands twice in one write_all")
         keys.add(write.key)

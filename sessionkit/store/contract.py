@@ -217,10 +217,11 @@ class AtomicStore(SessionStore, Protocol):
 
         Args:
             writes: Puts without a ``write_id`` of their own, and deletions, each of another key. A deletion
-                of what is not there is done.
+                of what is not there is done; one without a condition removes whatever stands there.
             write_id: The version that every put makes. Where one of their records has it among its last
                 ``RING_SIZE`` write ids, all is done already: it must be acknowledged again and change
-                nothing, whatever the conditions say. None: the store makes an id.
+                nothing, whatever the conditions say. Deletions alone leave no record that could remember
+                them, and are carried out again. None: the store makes an id.
 
         Returns:
             The version of every put, and where the writes are.

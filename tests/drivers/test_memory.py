@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessionkit.errors import ConfigurationError, StoreUnavailable
-from sessionkit.store import StoreURL
+from sessionkit.store import Delete, Put, StoreURL
 from sessionkit.testing import ManualClock, SessionStoreConformance
 from sessionkit_memory import MemoryStore, open_driver
 
@@ -57,6 +57,28 @@ async def test_told_to_evict_it_drops_the_least_recently_used() -> None:
         await store.get("0")
         await store.put("more", bytes(600))
         assert set(await store.get_many(["0", "1", "2", "3", "more"])) == {"0", "2", "3", "more"}
+
+
+@pytest.mark.parametrize("evict", [False, True])
+async def test_several_records_find_room_together_or_not_at_all(evict: bool) -> None:
+    async with MemoryStore(max_bytes=5000, evict=evict) as store:
+        await store.put_many(Put(name, bytes(600)) for name in "abcd")
+        before = await store.get_many(list("abcd"))
+        with pytest.raises(StoreUnavailable, match="full"):
+            await store.write_all([Put("a", b""), Put("e", bytes(3000)), Put("f", bytes(2000)), Delete("b")])
+        assert await store.get_many(list("abcdef")) == before
+        await store.write_all([Put("e", bytes(600)), Put("d", bytes(900)), Delete("a"), Delete("b")])
+        assert set(await store.get_many(list("abcdef"))) == {"c", "d", "e"}
+
+
+async def test_told_to_evict_it_drops_none_of_those_that_are_written_together() -> None:
+    async with MemoryStore(max_bytes=5000, evict=True) as store:
+        await store.put_many(Put(name, bytes(600)) for name in "abcd")
+        await store.write_all([Put("a", bytes(1900)), Put("b", bytes(1900))])
+        assert {key: len(record.value) for key, record in (await store.get_many(list("abcd"))).items()} == {
+            "a": 1900,
+            "b": 1900,
+        }
 
 
 async def test_what_expired_makes_room() -> None:

@@ -9,6 +9,7 @@ Subclass ``SessionStoreConformance`` in a test module, say how to open the store
 Tests select themselves by ``store.capabilities``; what a store does not declare is checked to be absent.
 """
 
+from sessionkit.testing.conformance.atomic import AtomicTests
 from sessionkit.testing.conformance.base import StoreTests
 from sessionkit.testing.conformance.batches import BatchTests
 from sessionkit.testing.conformance.concurrency import ConcurrencyTests
@@ -23,6 +24,7 @@ from sessionkit.testing.conformance.timing import TimingTests
 from sessionkit.testing.conformance.versions import VersionTests
 
 __all__ = [
+    "AtomicTests",
     "BatchTests",
     "ConcurrencyTests",
     "ExpiryTests",
@@ -51,5 +53,6 @@ class SessionStoreConformance(
     ModelTests,
     RecodingTests,
     TimingTests,
+    AtomicTests,
 ):
     """Every test of the kit; see ``StoreTests`` for what a subclass provides."""
