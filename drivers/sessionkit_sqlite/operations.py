@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sessionkit.errors import CorruptRecord, SessionKitError, VersionConflict
+from sessionkit.errors import BatchRefused, CorruptRecord, SessionKitError, VersionConflict
 from sessionkit.store import (
     ABSENT,
     RING_SIZE,
     VERSION_BYTES,
+    Delete,
+    Put,
     Receipt,
     Record,
     Version,
@@ -25,8 +27,6 @@ from sessionkit.store import (
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
-
-    from sessionkit.store import Put
 
 SCAN_PAGE: Final = 500
 _RING_BYTES: Final = RING_SIZE * VERSION_BYTES
@@ -89,20 +89,9 @@ def put(put: Put, connection: sqlite3.Connection, now: int) -> Receipt:
     """Write the record; see ``SessionStore.put``."""
     ring = _ring(put.key, connection, now)
     version = put.write_id or new_version()
-    if put.write_id is not None and put.write_id in _ids(ring):
-        return Receipt(version)
-    if put.if_version is not None and put.if_version != (_version(ring) or ABSENT):
-        raise VersionConflict(put.key, current=_version(ring) or ABSENT)
-    connection.execute(
-        "INSERT INTO records (key, ring, expires_at, value) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
-        " SET ring = excluded.ring, expires_at = excluded.expires_at, value = excluded.value",
-        (
-            put.key,
-            (version + ring)[:_RING_BYTES],
-            None if put.expires_in is None else expiry(put.expires_in, now),
-            put.value,
-        ),
-    )
+    if version not in _ids(ring):
+        _check_condition(put, ring)
+        _store(put, version, ring, connection, now)
     return Receipt(version)
 
 
@@ -128,19 +117,41 @@ def put_many(
     return results
 
 
+def write_all(
+    writes: Sequence[Put | Delete], version: Version, connection: sqlite3.Connection, now: int
+) -> Receipt:
+    """Do all of the writes or none; see ``AtomicStore.write_all``.
+
+    Every record is looked at before the first is changed, so that a refusal changes nothing. What SQLite
+    itself refuses undoes the transaction, as with any other write.
+    """
+    rings: dict[str, bytes] = {}
+    refusals: dict[str, SessionKitError] = {}
+    for write in writes:
+        if isinstance(write, Delete) and write.if_version is None:
+            continue
+        try:
+            rings[write.key] = _ring(write.key, connection, now)
+            _check_condition(write, rings[write.key])
+        except SessionKitError as error:
+            refusals[write.key] = error.with_traceback(None)
+    puts = [write for write in writes if isinstance(write, Put)]
+    if any(version in _ids(rings.get(put.key, b"")) for put in puts):
+        return Receipt(version)
+    if refusals:
+        raise BatchRefused(refusals)
+    for put in puts:
+        _store(put, version, rings[put.key], connection, now)
+    for write in writes:
+        if isinstance(write, Delete):
+            delete_many([write.key], connection, now)
+    return Receipt(version)
+
+
 def delete(key: str, if_version: Version | None, connection: sqlite3.Connection, now: int) -> bool:
     """Remove the record; see ``SessionStore.delete``."""
     _check_version(key, if_version, connection, now)
     return delete_many([key], connection, now) > 0
-
-
-def _check_version(key: str, if_version: Version | None, connection: sqlite3.Connection, now: int) -> None:
-    """Refuse a record that is there and at another version."""
-    if if_version is None:
-        return
-    current = _version(_ring(key, connection, now))
-    if current is not None and current != if_version:
-        raise VersionConflict(key, current=current)
 
 
 def delete_many(keys: Sequence[str], connection: sqlite3.Connection, now: int) -> int:
@@ -182,6 +193,38 @@ def purge(limit: int, connection: sqlite3.Connection, now: int) -> int:
 def ping(connection: sqlite3.Connection, now: int) -> None:
     """Read the file's first page under SQLite's lock."""
     connection.execute("PRAGMA user_version").fetchone()
+
+
+def _store(put: Put, version: Version, ring: bytes, connection: sqlite3.Connection, now: int) -> None:
+    """Put the record in the place of the one with the ring."""
+    connection.execute(
+        "INSERT INTO records (key, ring, expires_at, value) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+        " SET ring = excluded.ring, expires_at = excluded.expires_at, value = excluded.value",
+        (
+            put.key,
+            (version + ring)[:_RING_BYTES],
+            None if put.expires_in is None else expiry(put.expires_in, now),
+            put.value,
+        ),
+    )
+
+
+def _check_condition(write: Put | Delete, ring: bytes) -> None:
+    """Refuse a write whose condition the record with the ring does not meet; deleting none is no conflict."""
+    if write.if_version is None or (not ring and isinstance(write, Delete)):
+        return
+    current = _version(ring) or ABSENT
+    if current != write.if_version:
+        raise VersionConflict(write.key, current=current)
+
+
+def _check_version(key: str, if_version: Version | None, connection: sqlite3.Connection, now: int) -> None:
+    """Refuse a record that is there and at another version."""
+    if if_version is None:
+        return
+    current = _version(_ring(key, connection, now))
+    if current is not None and current != if_version:
+        raise VersionConflict(key, current=current)
 
 
 def _record(key: str, row: tuple[Any, ...], now: int) -> Record | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from sessionkit.errors import ConfigurationError
 from sessionkit.store import (
     MAX_VALUE_BYTES,
+    AtomicStore,
     Capabilities,
     FileStore,
     Locks,
@@ -26,8 +27,10 @@ from sessionkit.store import (
     check_puts_in_turns,
     check_recode,
     check_version,
+    check_writes,
     cut_puts,
     delete_in_pages,
+    new_version,
     put_in_pages,
 )
 from sessionkit_sqlite import operations
@@ -39,14 +42,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from sessionkit.store import Absent, Clock, Lease, Receipt, Record, Version
+    from sessionkit.store import Absent, Clock, Delete, Lease, Receipt, Record, Version
 
-_CAPABILITIES: Final = Capabilities(durable=True, scope=Scope.HOST, max_value_bytes=MAX_VALUE_BYTES)
+_CAPABILITIES: Final = Capabilities(
+    durable=True, scope=Scope.HOST, max_value_bytes=MAX_VALUE_BYTES, atomic=True
+)
 _PAGE: Final = 250
 _PAGE_BYTES: Final = 1024 * 1024
 
 
-class SqliteStore(FileStore, RecodingStore):
+class SqliteStore(AtomicStore, FileStore, RecodingStore):
     """A ``SessionStore`` in one SQLite file, which several processes on one machine may share.
 
     A write returns once it is on the disk: it survives the death of the process and of the machine's power.
@@ -94,7 +99,7 @@ class SqliteStore(FileStore, RecodingStore):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Durable, shared on this host, values up to ``MAX_VALUE_BYTES``."""
+        """Durable, shared on this host, values up to ``MAX_VALUE_BYTES``, several written all or none."""
         return _CAPABILITIES
 
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
@@ -162,6 +167,11 @@ class SqliteStore(FileStore, RecodingStore):
         return await delete_in_pages(
             pages, lambda page: self._writer.run(partial(operations.delete_many, page))
         )
+
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        """See ``AtomicStore.write_all``."""
+        batch = check_writes(writes, write_id, MAX_VALUE_BYTES)
+        return await self._writer.run(partial(operations.write_all, batch, write_id or new_version()))
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``. Between pages nothing is held, neither a snapshot nor a lock."""

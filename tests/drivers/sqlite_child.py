@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from sessionkit.errors import StoreError, StoreUnavailable, VersionConflict
-from sessionkit.store import ABSENT
+from sessionkit.store import ABSENT, Delete, Put
 from sessionkit_sqlite import SqliteStore
 
 
@@ -64,6 +64,22 @@ async def write(file: str, name: str) -> None:
                 key = f"{name}:{task}:{n}"
                 await store.put(key, key.encode() * random.randint(1, 100))
                 say(key)
+
+        await asyncio.gather(*(writer(task) for task in range(16)))
+
+
+async def write_all(file: str, name: str) -> None:
+    """Write triples all or none until killed, and say each when it is acknowledged."""
+    async with SqliteStore(file) as store:
+
+        async def writer(task: int) -> None:
+            for n in range(1_000_000):
+                triple = f"{name}:{task}:{n}"
+                puts = [Put(f"{triple}:{part}", b"x" * random.randint(1, 5_000)) for part in "abc"]
+                # The one before leaves in the same step, but for its last record.
+                old = [Delete(f"{name}:{task}:{n - 1}:{part}") for part in "ab"]
+                await store.write_all([*puts, *old])
+                say(triple)
 
         await asyncio.gather(*(writer(task) for task in range(16)))
 
@@ -154,7 +170,9 @@ async def unprivileged(file: str) -> None:
                 say(f"StoreUnavailable temporary={error.temporary} {' '.join(says)}")
 
 
-COMMANDS = {each.__name__: each for each in (count, watch, open_at_once, write, fill, forget, unprivileged)}
+COMMANDS = {
+    each.__name__: each for each in (count, watch, open_at_once, write, write_all, fill, forget, unprivileged)
+}
 
 if __name__ == "__main__":
     asyncio.run(COMMANDS[sys.argv[1]](*sys.argv[2:]))

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionkit.errors import BatchFailed, CorruptRecord, InvalidKey, VersionConflict
-from sessionkit.store import ABSENT, RING_SIZE, Put, Receipt, Record, SessionStore, new_version
+from sessionkit.errors import (
+    BatchFailed,
+    BatchRefused,
+    CorruptRecord,
+    InvalidKey,
+    StoreUnavailable,
+    VersionConflict,
+)
+from sessionkit.store import ABSENT, RING_SIZE, Delete, Put, Receipt, Record, SessionStore, new_version
 from sessionkit.testing import ManualClock, SessionStoreConformance
 from sessionkit_sqlite import SqliteStore
 from sessionkit_sqlite.operations import SCAN_PAGE
@@ -182,6 +189,58 @@ async def test_a_row_of_another_hand_is_reported_and_kept(
     assert isinstance(failed.value.results[0], CorruptRecord)
     assert isinstance(failed.value.results[1], Receipt)
     assert rows(file, "SELECT * FROM records WHERE key = 'a'") == before
+
+
+async def test_a_row_of_another_hand_refuses_all_that_is_written_with_it(
+    store: SqliteStore, file: Path
+) -> None:
+    await store.put("a", b"1")
+    change(file, "UPDATE records SET value = 'text'")
+    before = rows(file, "SELECT * FROM records")
+    for write in (Put("a", b"2"), Put("a", b"2", None, ABSENT), Delete("a", new_version())):
+        with pytest.raises(BatchRefused) as refused:
+            await store.write_all([Put("b", b"2"), write])
+        assert {key: type(error) for key, error in refused.value.refusals.items()} == {"a": CorruptRecord}
+        assert rows(file, "SELECT * FROM records") == before
+    receipt = await store.write_all([Put("moved", b"2"), Delete("a")])
+    assert await store.get_many(["a", "moved"]) == {"moved": Record(b"2", receipt.version)}
+
+
+async def test_a_refused_write_all_undoes_nothing_of_others_that_share_its_commit(store: SqliteStore) -> None:
+    await store.put("taken", b"")
+    before, refusal, after = await asyncio.gather(
+        store.put("before", b"1"),
+        store.write_all([Put("mine", b"1"), Put("taken", b"1", None, ABSENT)]),
+        store.write_all([Put("after", b"1"), Delete("taken")]),
+        return_exceptions=True,
+    )
+    assert isinstance(before, Receipt)
+    assert isinstance(refusal, BatchRefused)
+    assert isinstance(after, Receipt)
+    found = await store.get_many(["before", "mine", "taken", "after"])
+    assert found == {"before": Record(b"1", before.version), "after": Record(b"1", after.version)}
+
+
+async def test_a_write_all_that_fails_half_way_is_undone_and_nothing_of_others(
+    store: SqliteStore, file: Path
+) -> None:
+    await store.put("old", b"")
+    change(
+        file,
+        "CREATE TRIGGER bad BEFORE INSERT ON records WHEN new.key = 'bad' BEGIN SELECT RAISE(ABORT, ''); END",
+    )
+    before, failure, after = await asyncio.gather(
+        store.put("before", b"1"),
+        store.write_all([Put("first", b"1"), Put("old", b"1"), Put("bad", b"1")]),
+        store.write_all([Put("after", b"1"), Put("later", b"1")]),
+        return_exceptions=True,
+    )
+    assert isinstance(failure, StoreUnavailable)
+    assert isinstance(before, Receipt)
+    assert isinstance(after, Receipt)
+    found = await store.get_many(["before", "first", "old", "bad", "after", "later"])
+    assert found.keys() == {"before", "old", "after", "later"}
+    assert found["old"].value == b""
 
 
 async def test_batches_reach_past_what_one_statement_takes(store: SqliteStore) -> None:

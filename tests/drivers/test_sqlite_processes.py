@@ -70,22 +70,44 @@ def finish_at_once(children: Sequence[subprocess.Popen[str]]) -> list[str]:
     return finish(children)
 
 
-async def test_what_a_killed_process_was_told_is_there(tmp_path: Path) -> None:
-    file = tmp_path / "bot.db"
+def told_until_killed(command: str, file: Path, lives: int, most: int) -> list[str]:
+    """Run a child again and again, kill it in the midst of its writes, and return what was acknowledged."""
     moments = random.Random(20)
     acknowledged: list[str] = []
-    for life in range(10):
-        child = start("write", file, life)
+    for life in range(lives):
+        child = start(command, file, life)
         assert child.stdout is not None
-        told = [child.stdout.readline() for _ in range(moments.randint(1, 800))]
+        told = [child.stdout.readline() for _ in range(moments.randint(1, most))]
         child.kill()
         rest, _ = child.communicate(timeout=PATIENCE)
         lines = "".join(told) + rest
         acknowledged += lines[: lines.rfind("\n")].split("\n")
+    return acknowledged
+
+
+async def test_what_a_killed_process_was_told_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "bot.db"
+    acknowledged = told_until_killed("write", file, 10, 800)
     async with SqliteStore(file) as store:
         found = await store.get_many(acknowledged)
     assert len(acknowledged) == len(found) > 1000
     assert all(record.value.startswith(key.encode()) for key, record in found.items())
+
+
+async def test_a_killed_process_leaves_no_part_of_what_it_wrote_together(tmp_path: Path) -> None:
+    file = tmp_path / "bot.db"
+    acknowledged = told_until_killed("write_all", file, 3, 400)
+    parts: dict[str, str] = {}
+    async with SqliteStore(file) as store:
+        async for key in store.scan(""):
+            triple, _, part = key.rpartition(":")
+            parts[triple] = parts.get(triple, "") + part
+    # Of each task the last triple is whole, and of each one before it one record is left.
+    assert set(parts) >= set(acknowledged)
+    assert set(parts.values()) == {"abc", "c"}
+    for triple, left in parts.items():
+        task, _, number = triple.rpartition(":")
+        assert (left == "c") == (f"{task}:{int(number) + 1}" in parts)
 
 
 def check_full(report: dict[str, Any], applied: str) -> None:
