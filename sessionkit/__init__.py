@@ -30,6 +30,7 @@ from sessionkit.errors import (
     StoreTimeout,
     StoreUnavailable,
     UnsupportedType,
+    UpdateSetAside,
     VersionConflict,
 )
 from sessionkit.keys import KeySpace
@@ -77,6 +78,7 @@ __all__ = [
     "StoreURL",
     "StoreUnavailable",
     "UnsupportedType",
+    "UpdateSetAside",
     "Version",
     "VersionConflict",
     "Where",

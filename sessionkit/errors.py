@@ -8,6 +8,7 @@
     ├── InvalidExpiry             an expiry is not a positive number of seconds (also a ValueError)
     ├── NestedEdit                a session is edited inside its own edit
     ├── SessionExists             create_session found one already there
+    ├── UpdateSetAside            an update that was taken up too often is not tried again
     ├── SessionExpired            the session is gone: timed out, cleaned up or never created
     ├── CodecError                bytes or values that cannot be converted
     │   ├── CorruptRecord         bytes that are not what sessionkit wrote
@@ -67,6 +68,7 @@ __all__ = [
     "StoreTimeout",
     "StoreUnavailable",
     "UnsupportedType",
+    "UpdateSetAside",
     "VersionConflict",
 ]
 
@@ -105,6 +107,23 @@ class SessionExists(SessionKitError):
 
 class SessionExpired(SessionKitError):
     """There is no live session of that id: it timed out, was cleaned up, or was never created."""
+
+
+class UpdateSetAside(SessionKitError):
+    """A stored update was taken up too often without being completed, and is not tried again.
+
+    Attributes:
+        update_id: Telegram's number of it.
+        key: Under which it is kept for thirty days.
+    """
+
+    def __init__(self, update_id: int, attempts: int, key: str) -> None:
+        super().__init__(
+            f"update {update_id} was taken up {attempts} times and never completed: its handlers kill the"
+            f" process, block it for longer than the lease, or fail to be stored. It is kept as {key!r}"
+        )
+        self.update_id = update_id
+        self.key = key
 
 
 class CodecError(SessionKitError):

@@ -8,12 +8,14 @@ keep python-telegram-bot's own objects.
 
 from sessionkit.ptb.application import SessionApplication
 from sessionkit.ptb.commits import on_commit
+from sessionkit.ptb.inbox import DurableInbox
 from sessionkit.ptb.jobs import SessionJobQueue
 from sessionkit.ptb.migration import migrate_chat
 from sessionkit.ptb.persistence import SessionPersistence
 from sessionkit.ptb.telegram_objects import register_telegram_objects
 
 __all__ = [
+    "DurableInbox",
     "SessionApplication",
     "SessionJobQueue",
     "SessionPersistence",

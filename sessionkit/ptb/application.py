@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Any, Final
 from telegram import Update
 from telegram.ext import Application, JobQueue
 
-from sessionkit.errors import Applied, CommitPending, ConfigurationError, SessionKitError
+from sessionkit.errors import Applied, CodecError, CommitPending, ConfigurationError, SessionKitError
 from sessionkit.ptb.answers import Answers, HeldBack, may_pass
 from sessionkit.ptb.commits import collecting, current
 from sessionkit.ptb.desk import Desk
 from sessionkit.ptb.ending import Ending
+from sessionkit.ptb.inbox import DurableInbox
+from sessionkit.ptb.intake import Intake
 from sessionkit.ptb.jobs import SessionJobQueue
 from sessionkit.ptb.migration import Migration, migrated_ids
 from sessionkit.ptb.persistence import SessionPersistence
-from sessionkit.ptb.sweeping import Sweeper
+from sessionkit.ptb.slots import BotSlot
+from sessionkit.ptb.sweeping import Sweeper, watch_all
 from sessionkit.ptb.timeouts import Timeouts
+from sessionkit.ptb.transactions import Transactions
 from sessionkit.ptb.work import Work, current_work
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 
     from telegram import Message
     from telegram.ext import BaseHandler
@@ -85,10 +89,23 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         self._records = persistence.records
         self._writer = self._records.writer
         self._timeouts = Timeouts(self, self._records.keys, self._time_out)
-        self._desk = Desk(self, persistence, self._timeouts, max_cached=max_cached, lease=lease)
+        bot = BotSlot(self._records.keys.bot, self)
+        self._desk = Desk(self, persistence, self._timeouts, bot, max_cached=max_cached, lease=lease)
         self._plan = self._desk.plan
         self._migration = Migration(self, self._records, self._plan, self._timeouts)
-        self._sweeper = Sweeper(self._records, self._plan, self._timeouts, sweep)
+        self._intake: Intake | None = None
+        looks: dict[str, Callable[[], Awaitable[None]]] = {
+            "deadlines of conversations": self._look_at_deadlines
+        }
+        if isinstance(self.update_queue, DurableInbox):
+            transactions = Transactions(
+                self._records.store, self._records.ledger, self._writer, self._records.expiry
+            )
+            self._intake = Intake(
+                self, self._records, self._desk, transactions, self.update_queue, self._handle, lease
+            )
+            looks["updates that wait"] = self._intake.look
+        self._sweeper = Sweeper(looks, sweep)
         self._held_back = HeldBack(self._check, self._send_late, self._give_up)
         self._writer.when_sent(self._held_back.wake)
         self._reported: Sequence[Exception] = ()
@@ -109,19 +126,28 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                         f"the conversation {handler.name!r} has a timeout, which is to survive restarts, and"
                         f" the job queue is a {type(queue).__name__}: derive it from SessionJobQueue"
                     )
+        if self._intake is not None and not self._records.store().capabilities.atomic:
+            raise ConfigurationError(
+                f"a DurableInbox needs a store that writes several records all or none, and"
+                f" {self._records.store()!r} does not: use a single Redis server, Sentinel or SQLite"
+            )
         await self._session_persistence.ping()
         await super().initialize()
         self._desk.pin([self._records.keys.bot], 1)  # never evicted
 
     async def start(self) -> None:
-        """Start as PTB does, and look after the deadlines of conversations."""
+        """Start as PTB does, and look after the deadlines of conversations, and updates that wait."""
         await super().start()
+        if self._intake is not None:
+            self._intake.start()
         self._sweeper.start()
 
     async def stop(self) -> None:
         """Stop as PTB does; answers that are still held back are not sent."""
         await self._sweeper.stop()
         await self._timeouts.aclose()
+        if self._intake is not None:
+            await self._intake.stop()
         await super().stop()
         await self._held_back.drop()
 
@@ -136,18 +162,32 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         While the store does not acknowledge, the answers are held back until it does, and the error handlers
         are told so by a ``CommitPending``. They are also told if the turn cannot be had or the data cannot be
         read: then no handler was called.
+
+        With a ``DurableInbox`` an update that is not stored is as if it had not been processed, and is tried
+        again; one that was processed before, by whichever instance, is passed over.
         """
+        if self._intake is not None and isinstance(update, Update):
+            await self._intake.take(update)
+            return
         try:
             work = self._plan.update(update)
             self._desk.keyboards.add_needed(work, update)
             async with self._desk.turn(work, None) as give_back:
-                ids = migrated_ids(update)
-                if ids is not None:
-                    await self._migration.move(work, *ids)
-                update = self._desk.keyboards.filled(update)
-                await self._run(work, update, super().process_update, give_back)
+                await self._handle(work, update, give_back)
         except SessionKitError as error:
             await self.process_error(update, error)
+
+    @property
+    def bot_data(self) -> Any:
+        """The bot's data; with a ``DurableInbox``, in a handler, as the update sees and changes them."""
+        work = current_work(self)
+        if work is not None and work.open and work.bot is not None:
+            return work.bot.value
+        return self.shared_bot_data
+
+    @bot_data.setter
+    def bot_data(self, data: Any) -> None:
+        self.shared_bot_data = data
 
     async def update_persistence(self) -> None:
         """Have stored what has changed outside of any turn, as PTB asks for now and then, and at its end.
@@ -286,6 +326,14 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         if timeout.handler.name is not None:
             self._timeouts.set(timeout.handler.name, timeout.key, seconds, timeout.update)
 
+    async def _handle(self, work: Work, update: object, give_back: Callable[[], None]) -> None:
+        """Process an update in its turn."""
+        ids = migrated_ids(update)
+        if ids is not None:
+            await self._migration.move(work, *ids)
+        update = self._desk.keyboards.filled(update)
+        await self._run(work, update, super().process_update, give_back)
+
     async def _run(
         self,
         work: Work,
@@ -301,10 +349,11 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             await self._migration.move(work, *move)
         answers = Answers(update, callbacks, (), *_whose(update))
         try:
-            answers.keys = self._desk.hold(work)
-            await self._writer.commit(answers.keys)
+            await self._commit(work, answers)
             self._check(answers)
         except Exception as error:  # whatever it is, PTB's error handlers are told, as for a handler's
+            if work.inbox is not None and not isinstance(error, CodecError):
+                raise  # all of it is done again
             if callbacks and may_pass(error):
                 self._held_back.add(answers)
                 error = CommitPending(f"answers are held back: {error}", applied=Applied.MAYBE)
@@ -317,6 +366,30 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                 await self._send(answers)
                 # They may have changed something themselves, such as the data behind the buttons they sent.
                 await self._writer.commit(self._desk.hold(work))
+
+    async def _commit(self, work: Work, answers: Answers) -> None:
+        """Have stored what an update's records are now.
+
+        Raises:
+            CodecError: Something cannot be stored; the rest is.
+            SessionKitError: Nothing is stored yet.
+        """
+        if self._intake is None or work.inbox is None:
+            answers.keys = self._desk.hold(work)
+            await self._writer.commit(answers.keys)
+            return
+        assert isinstance(answers.update, Update)
+        self._intake.settle(work, answers.update)
+        answers.keys = self._desk.hold(work)
+        await self._intake.commit(work, answers.keys)
+        # What the answers change from now on is stored as everybody's is.
+        copy, work.bot = work.bot, None
+        if copy is not None and copy.error is not None:
+            raise copy.error
+
+    async def _look_at_deadlines(self) -> None:
+        if any(handler.conversation_timeout for handler in self._plan.conversations):
+            await watch_all(self._records, self._timeouts)
 
     def _add_to_work(self, users: Iterable[int], chats: Iterable[int]) -> None:
         work = current_work(self)

@@ -24,6 +24,9 @@ class DataKeys:
         timeouts: The keys of conversations' deadlines, by handler name and conversation key.
         keyboards: The keys of the data behind keyboards, by PTB's id of the keyboard.
         turns: The names of the locks under which updates are processed.
+        inboxes: The keys of updates that wait to be processed, by user, or chat where they have none.
+        handled: The keys of which updates were processed, by the same.
+        set_aside: The keys of updates that are not tried again, by number.
         bot: The key of the bot's data.
         queries: The key of which callback query belongs to which keyboard.
     """
@@ -36,6 +39,9 @@ class DataKeys:
         self.timeouts = KeySpace("timeout", prefix)
         self.keyboards = KeySpace("keyboard", prefix)
         self.turns = KeySpace("turn", prefix)
+        self.inboxes = KeySpace("inbox", prefix)
+        self.handled = KeySpace("handled", prefix)
+        self.set_aside = KeySpace("set_aside", prefix)
         self.bot = KeySpace("bot_data", prefix).key(_WHOLE)
         self.queries = KeySpace("callback_query", prefix).key(_WHOLE)
 
@@ -60,6 +66,9 @@ class DataKeys:
             return self.users.parts(key) == (user_id,)
         if key.startswith(self.chats.start):
             return self.chats.parts(key) == (chat_id,)
+        for space in (self.inboxes, self.handled):
+            if key.startswith(space.start):
+                return space.parts(key) in {(user_id,), (chat_id,)}
         for space in (self.conversations, self.timeouts):
             if key.startswith(space.start):
                 return not {user_id, chat_id}.isdisjoint(space.parts(key)[1:])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sessionkit.ptb.persistence import SessionPersistence
     from sessionkit.ptb.private import AnyApplication
+    from sessionkit.ptb.slots import BotSlot
     from sessionkit.ptb.timeouts import Timeouts
     from sessionkit.ptb.work import Work
 
@@ -30,6 +31,7 @@ class Desk:
         application: Whose memory.
         persistence: Where the records are, and which kinds of data are kept.
         timeouts: The deadlines of conversations.
+        bot: Where the bot's data live.
         max_cached: How many records to keep in memory.
         lease: Seconds after which the turns of a process that was killed are free again.
 
@@ -44,6 +46,7 @@ class Desk:
         application: AnyApplication,
         persistence: SessionPersistence,
         timeouts: Timeouts,
+        bot: BotSlot,
         *,
         max_cached: int,
         lease: float,
@@ -58,7 +61,7 @@ class Desk:
         self._turns = Turns()
         self._locks = StoreLocks(records.store, lease)
         self._late: set[asyncio.Task[None]] = set()
-        self.plan = WorkPlan(application, persistence, timeouts)
+        self.plan = WorkPlan(application, persistence, timeouts, bot)
         self.keyboards = Keyboards(application, records.keys, records.ledger)
         self.dropped: set[str] = set()
 
@@ -89,6 +92,8 @@ class Desk:
         """Hold what a work's records are now, and return their keys."""
         keys: list[str] = []
         for key, slot in work.slots.items():
+            if slot is self.plan.bot and work.bot is not None:
+                continue  # it is merged when the rest is stored
             if isinstance(slot, TimeoutSlot):
                 self._timeouts.drop_ended(slot)
             value = slot.read()

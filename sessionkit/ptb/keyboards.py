@@ -114,6 +114,18 @@ class KeyboardSlot:
                 self._keyboards.put(self._uuid, access_time, buttons)
 
 
+def raw_update(update: Update) -> tuple[dict[str, Any], bool]:
+    """Return an update as what Telegram sent, and whether the button pressed is in it as Telegram sent it.
+
+    Where PTB's cache knew the button, the object behind it stands in its place.
+    """
+    fields: dict[str, Any] = _raw(update.to_dict())
+    raw = _not_found(update) is not None
+    if update.callback_query is not None and not raw:
+        fields["callback_query"]["data"] = update.callback_query.data  # which to_dict makes lists of
+    return fields, raw
+
+
 def _not_found(update: object) -> str | None:
     """Return what Telegram sent for a button that PTB's cache does not know."""
     if isinstance(update, Update) and update.callback_query is not None:

@@ -194,6 +194,13 @@ class Ledger:
         self.cell(key).waiting.clear()
         self.waiting.discard(key)
 
+    def revert(self, key: str) -> None:
+        """Give up what waits for a key, and have PTB hold what was last seen of the record."""
+        cell = self.cell(key)
+        self.drop_waiting(key)
+        if cell.slot is not None:
+            cell.slot.write(self._base(key, cell))
+
     def forget(self, key: str) -> None:
         """Forget a record, and PTB's value of it, unless something of it is not stored or is in use."""
         cell = self._cells.get(key)
@@ -246,7 +253,7 @@ class Ledger:
         value = None if theirs is None else theirs.value
         live = cell.slot.read()
         if not self._unchanged(key, cell, live):
-            value = self._merge(key, self._base(key, cell), live, value, known=cell.version is not None)
+            value = self.merge(key, self._base(key, cell), live, value, known=cell.version is not None)
         cell.slot.write(value)
         cell.apart = None
         _saw(cell, record, theirs)
@@ -257,9 +264,9 @@ class Ledger:
         before = self._base(key, cell)
         mine = None if write.value is None else self._values.open(key, write.value).value
         value = None if theirs is None else theirs.value
-        merged = self._merge(key, before, mine, value, known=known)
+        merged = self.merge(key, before, mine, value, known=known)
         if slot is not None:
-            slot.write(self._merge(key, before, slot.read(), value, known=known, quiet=True))
+            slot.write(self.merge(key, before, slot.read(), value, known=known, quiet=True))
         cell.apart = (write.value, write.mark) if slot is None else None
         _saw(cell, record, theirs)
         self.drop_waiting(key)
@@ -268,10 +275,19 @@ class Ledger:
             cell.version = None
             cell.stored, cell.mark = cell.apart
 
-    def _merge(
-        self, key: str, before: Any, mine: Any, theirs: Any, *, known: bool, quiet: bool = False
+    def merge(
+        self, key: str, before: Any, mine: Any, theirs: Any, *, known: bool = True, quiet: bool = False
     ) -> Any | None:
-        """Return what is to stand; ``known`` says whether ``before`` was read, and not just assumed."""
+        """Return what is to stand of a record that was changed on two sides; None: nothing.
+
+        Args:
+            key: The record's key.
+            before: What both sides began with.
+            mine: What this side made of it.
+            theirs: What the other side made of it.
+            known: Whether ``before`` was read, and not just assumed.
+            quiet: Whether what is given up is told elsewhere.
+        """
         if theirs is None and not known:
             return mine
         clashes: list[Any] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sessionkit.errors import ConfigurationError, CorruptRecord, SessionKitError
 from sessionkit.ptb.data_keys import DataKeys
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sessionkit.ptb")
 
 PATIENCE = 10.0
+HANDLED_TTL: Final = 2 * 24 * 3600.0
+"""Seconds for which it is known that an update was processed: Telegram sends none again after 24 hours."""
 
 
 class Records:
@@ -89,17 +91,20 @@ class Records:
         self._store: SessionStore | None = self._open()
         self.values = Values(self._codec, self.keys, lambda: self.store().capabilities.max_value_bytes, bot)
         self.ledger = Ledger(self.store, self.values, self.subscribers.tell, self._move_aside)
-
-        def expiry(key: str) -> float | None:
-            return callback_ttl if key.startswith(self.keys.keyboards.start) else None
-
-        self.writer = Writer(self.store, self.ledger, expiry)
+        self._callback_ttl = callback_ttl
+        self.writer = Writer(self.store, self.ledger, self.expiry)
 
     def store(self) -> SessionStore:
         """Return the store, which is opened again where it was closed."""
         if self._store is None:
             self._store = self._open()
         return self._store
+
+    def expiry(self, key: str) -> float | None:
+        """Return the seconds after which a record of this key expires, or None."""
+        if key.startswith(self.keys.keyboards.start):
+            return self._callback_ttl
+        return HANDLED_TTL if key.startswith(self.keys.handled.start) else None
 
     def check(self, keys: Iterable[str], *, user_id: int | None, chat_id: int | None) -> None:
         """Make sure of what concerns one update.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from telegram.ext import ConversationHandler
 
@@ -10,6 +10,8 @@ from sessionkit.ptb.private import put_chat_data, put_state, put_user_data, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from telegram.ext import ContextTypes
 
     from sessionkit.ptb.private import AnyApplication, ConversationKey
 
@@ -89,30 +91,46 @@ class ChatSlot:
         put_chat_data(self._application, self.chat_id, value if value is None else refill(live, value))
 
 
+class BotDataHolder(Protocol):
+    """An application whose handlers may each see a copy of the bot's data."""
+
+    shared_bot_data: Any
+    """The bot's data as the process holds them."""
+
+    @property
+    def context_types(self) -> ContextTypes[Any, Any, Any, Any]:
+        """See ``Application.context_types``."""
+        ...
+
+
 class BotSlot:
     """The bot's data.
 
     Args:
         key: The record's key.
         application: Whose memory.
+
+    Attributes:
+        before: What they were, packed, before what an update is storing now; None while none is.
     """
 
-    __slots__ = ("_application", "key")
+    __slots__ = ("_application", "before", "key")
 
-    def __init__(self, key: str, application: AnyApplication) -> None:
+    def __init__(self, key: str, application: BotDataHolder) -> None:
         self.key = key
+        self.before: bytes | None = None
         self._application = application
 
     def read(self) -> object | None:
         """See ``Slot.read``."""
-        data: object = self._application.bot_data
+        data: object = self._application.shared_bot_data
         return data
 
     def write(self, value: object | None) -> None:
         """See ``Slot.write``; where there is none, it is what the context types make."""
         if value is None:
             value = self._application.context_types.bot_data()
-        self._application.bot_data = refill(self._application.bot_data, value)
+        self._application.shared_bot_data = refill(self._application.shared_bot_data, value)
 
 
 class ConversationSlot:

@@ -1,4 +1,4 @@
-"""Looks for the deadlines of conversations that nobody may be watching any more."""
+"""Looks for what is stored and may be in nobody's hands any more."""
 
 from __future__ import annotations
 
@@ -10,34 +10,30 @@ from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, SessionKitE
 from sessionkit.store import read_all
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.timeouts import Timeouts
-    from sessionkit.ptb.work import WorkPlan
 
 logger = logging.getLogger("sessionkit.ptb")
 
 
 class Sweeper:
-    """Reads all deadlines at the start and now and then, as the instance that set one may have been killed.
+    """Looks through the store at the start and now and then: another instance may have been killed.
 
     Args:
-        records: The store and what is known of it.
-        plan: Says whether any conversation has a timeout.
-        timeouts: Told of each deadline.
+        looks: What is looked for, and how.
         interval: Seconds between two looks.
     """
 
-    def __init__(self, records: Records, plan: WorkPlan, timeouts: Timeouts, interval: float) -> None:
-        self._records = records
-        self._plan = plan
-        self._timeouts = timeouts
+    def __init__(self, looks: Mapping[str, Callable[[], Awaitable[None]]], interval: float) -> None:
+        self._looks = looks
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, if there is any use in it."""
-        if any(handler.conversation_timeout for handler in self._plan.conversations):
-            self._task = asyncio.create_task(self._run())
+        """Begin."""
+        self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """End."""
@@ -48,25 +44,35 @@ class Sweeper:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self._look()
-            except SessionKitError as error:
-                logger.warning("deadlines of conversations not read, trying again: %s", error)
+            for what, look in self._looks.items():
+                try:
+                    await look()
+                except SessionKitError as error:
+                    logger.warning("%s: not read, trying again: %s", what, error)
             await asyncio.sleep(self._interval)
 
-    async def _look(self) -> None:
-        space, values = self._records.keys.timeouts, self._records.values
 
-        def passed_over(key: str, error: CodecError) -> None:
-            logger.warning("deadline %s is not readable: %s", key, error, extra={"key": key})
+async def watch_all(records: Records, timeouts: Timeouts) -> None:
+    """Have an alarm set for each deadline that is stored.
 
-        async for key, record in read_all(self._records.store(), space.start, passed_over):
-            try:
-                name, *parts = space.parts(key)
-                self._timeouts.watch(
-                    str(name), tuple(parts), values.open(key, record.value).value["deadline"]
-                )
-            except (InvalidKey, TypeError, LookupError) as error:
-                passed_over(key, CorruptRecord(str(error)))
-            except CodecError as error:
-                passed_over(key, error)
+    Args:
+        records: The store and what is known of it.
+        timeouts: Told of each deadline.
+
+    Raises:
+        StoreError: The store could not be asked.
+    """
+    space = records.keys.timeouts
+
+    def passed_over(key: str, error: CodecError) -> None:
+        logger.warning("deadline %s is not readable: %s", key, error, extra={"key": key})
+
+    async for key, record in read_all(records.store(), space.start, passed_over):
+        try:
+            name, *parts = space.parts(key)
+            deadline = records.values.open(key, record.value).value["deadline"]
+            timeouts.watch(str(name), tuple(parts), deadline)
+        except (InvalidKey, TypeError, LookupError) as error:
+            passed_over(key, CorruptRecord(str(error)))
+        except CodecError as error:
+            passed_over(key, error)

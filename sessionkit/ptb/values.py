@@ -87,6 +87,15 @@ class Values:
             raise RecordTooLarge(f"{key!r}: {len(data)} bytes, and the store takes at most {most}")
         return data
 
+    def unpack(self, plain: bytes) -> Any:
+        """Return the value of a plain record.
+
+        Raises:
+            CodecError: It cannot be read.
+        """
+        with working_with(self._bot()):
+            return self._codec.unpack(plain)
+
     def open(self, key: str, data: bytes) -> Opened:
         """Return what is in a record; what is the bot's own has a kind, and is migrated.
 
@@ -94,8 +103,7 @@ class Values:
             CodecError: It cannot be read.
         """
         plain = self._codec.unwrap(data, key=key)
-        with working_with(self._bot()):
-            value = self._codec.unpack(plain)
+        value = self.unpack(plain)
         kind = self._keys.kind(key)
         if kind is not None:
             value = self._codec.migrate(value, plain, kind=kind)

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 from telegram import Update
 from telegram.ext import ConversationHandler
 
-from sessionkit.ptb.slots import BotSlot, ChatSlot, ConversationSlot, UserSlot
+from sessionkit.ptb.slots import ChatSlot, ConversationSlot, UserSlot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from telegram.ext import BaseHandler
 
+    from sessionkit.ptb.bot_copy import BotCopy
     from sessionkit.ptb.cells import Slot
+    from sessionkit.ptb.pending import HandledSlot, PendingSlot
     from sessionkit.ptb.persistence import SessionPersistence
     from sessionkit.ptb.private import AnyApplication, ConversationKey
+    from sessionkit.ptb.slots import BotSlot
     from sessionkit.ptb.timeouts import Timeouts
 
 
@@ -40,6 +43,8 @@ class Work:
         gone: The keys of data that have moved: PTB may make an empty dict in their place.
         held: Its turns, and those of the work that it is part of.
         open: Whether it is still being processed.
+        bot: The bot's data as it sees them, where it is stored by itself; None: as everybody does.
+        inbox: Where the updates of its user wait, and which were processed, where they are stored first.
     """
 
     def __init__(
@@ -54,6 +59,8 @@ class Work:
         self.gone: set[str] = set()
         self.held: set[str] = set()
         self.open = True
+        self.bot: BotCopy | None = None
+        self.inbox: tuple[PendingSlot, HandledSlot] | None = None
 
     def again(self) -> Work:
         """Return the same work, to be done once more."""
@@ -74,17 +81,25 @@ class WorkPlan:
         application: Whose handlers decide.
         persistence: Which kinds of data are kept.
         timeouts: The deadlines of conversations.
+        bot: Where the bot's data live.
+
+    Attributes:
+        bot: As given.
     """
 
     def __init__(
-        self, application: AnyApplication, persistence: SessionPersistence, timeouts: Timeouts
+        self,
+        application: AnyApplication,
+        persistence: SessionPersistence,
+        timeouts: Timeouts,
+        bot: BotSlot,
     ) -> None:
         self._application = application
         self._persistence = persistence
         self._timeouts = timeouts
         self._keys = persistence.records.keys
         self._conversations: list[ConversationHandler[Any]] | None = None
-        self.bot = BotSlot(self._keys.bot, application)
+        self.bot = bot
 
     def changed(self) -> None:
         """Take note that handlers were added or removed."""
@@ -113,6 +128,8 @@ class WorkPlan:
                     work.add(self._timeouts.slot(handler.name, key))
                 if not (handler.per_user or handler.per_chat):
                     work.turns.add(self._keys.turns.key("message", *key))
+        if user is None and chat is None:
+            work.turns.add(self._keys.turns.key("update", update.update_id))
         return work
 
     def ids(self, user_id: int | None = None, *chat_ids: int | None) -> Work:

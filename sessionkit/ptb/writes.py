@@ -80,7 +80,7 @@ class Writer:
         if not self._ledger.waiting:
             return
         if self._next_batch is None:
-            self._next_batch = self._start(self._send_all())
+            self._next_batch = self.start(self._send_all())
         # Shielded: others wait for the same batch.
         await asyncio.shield(self._next_batch)
 
@@ -94,8 +94,8 @@ class Writer:
             ready = [key for key in left if self._ledger.cell(key).flight is None]
             if ready:
                 # As long as all is well, deletions need not wait for the puts: they leave together, in order.
-                away = self._take_off(ready)
-                await asyncio.shield(self._start(self._fly(ready, away, at_once=not self.failures())))
+                away = self.take_off(ready)
+                await asyncio.shield(self.start(self._fly(ready, away, at_once=not self.failures())))
             else:
                 await asyncio.wait(
                     [flight for cell in self._ledger.concerned(left) if (flight := cell.flight)]
@@ -145,7 +145,8 @@ class Writer:
             await asyncio.wait([task])
         self._closing = False
 
-    def _start(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start what sends something, and keep it until it has ended."""
         task = asyncio.create_task(sending)
         # The loop itself keeps no task alive whose waiters were all cancelled.
         self._batches.add(task)
@@ -160,9 +161,9 @@ class Writer:
             }:
                 await asyncio.wait(flights)
             keys = list(self._ledger.waiting)
-            await self._fly(keys, self._take_off(keys), at_once=False)
+            await self._fly(keys, self.take_off(keys), at_once=False)
 
-    def _take_off(self, keys: Sequence[str]) -> asyncio.Future[None]:
+    def take_off(self, keys: Sequence[str]) -> asyncio.Future[None]:
         """Keep everybody else from sending what waits for these keys, until the returned future is done."""
         flight = asyncio.get_running_loop().create_future()
         for cell in self._ledger.concerned(keys):
@@ -176,15 +177,19 @@ class Writer:
             while left:
                 left = await self._attempt(left, at_once=at_once)
         finally:
-            for key, cell in zip(keys, self._ledger.concerned(keys), strict=True):
-                cell.flight = None
-                if not cell.waiting:
-                    self._ledger.waiting.discard(key)
-                    self._failed.discard(key)
-            flight.set_result(None)
+            self.land(keys, flight)
         for callback in self._when_sent:
             callback()
         self._try_again_soon()
+
+    def land(self, keys: Sequence[str], flight: asyncio.Future[None]) -> None:
+        """Let others send what waits for these keys."""
+        for key, cell in zip(keys, self._ledger.concerned(keys), strict=True):
+            cell.flight = None
+            if not cell.waiting:
+                self._ledger.waiting.discard(key)
+                self._failed.discard(key)
+        flight.set_result(None)
 
     async def _attempt(self, keys: Sequence[str], *, at_once: bool) -> list[str]:
         """Send the first value that waits for each key, and return the keys that need another attempt."""

@@ -10,7 +10,7 @@ import pytest
 from telegram import Update
 from telegram.ext import Application, ApplicationBuilder
 
-from sessionkit.errors import BatchFailed, StoreUnavailable
+from sessionkit.errors import Applied, BatchFailed, StoreError, StoreUnavailable
 from sessionkit.ptb import SessionApplication, SessionPersistence
 from sessionkit.store import Receipt, new_version
 from sessionkit.testing.botapi import BotApiServer
@@ -19,19 +19,24 @@ from sessionkit_memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from sessionkit.store import Put, Version
+    from sessionkit.store import Delete, Put, Version
 
 AnyApplication: TypeAlias = "Application[Any, Any, Any, Any, Any, Any]"
 
 
 class UnsteadyStore(MemoryStore):
-    """A memory store that is down when told to be, and notes its batches."""
+    """A memory store that is down when told to be, and notes its batches.
+
+    Attributes:
+        failing: What the next atomic writes raise, once done if that says so; None: nothing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.down = False
         self.lasting = False
         self.refused = ""
+        self.failing: list[StoreError | None] = []
         self.meanwhile: Callable[[], object] = lambda: None
         self.batches: list[list[Put]] = []
         self.failed = asyncio.Event()
@@ -53,6 +58,21 @@ class UnsteadyStore(MemoryStore):
         receipts = await super().put_many(batch)
         self.saved.set()
         return receipts
+
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        self._check_up()
+        failing = self.failing.pop(0) if self.failing else None
+        if failing is not None and failing.applied is Applied.NO:
+            raise failing
+        receipt = await super().write_all(writes, write_id=write_id)
+        self.saved.set()
+        if failing is not None:
+            raise failing
+        return receipt
+
+    async def put(self, key: str, value: bytes, **conditions: Any) -> Receipt:
+        self._check_up()
+        return await super().put(key, value, **conditions)
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         self._check_up()
@@ -182,6 +202,7 @@ def message(
     command = {"type": "bot_command", "offset": 0, "length": len(text.split(maxsplit=1)[0])}
     entities = [command] if text.startswith("/") else []
     content = {"message_id": 1, "date": 1, "chat": chat, "from": sender, "text": text, "entities": entities}
-    update = Update.de_json({"update_id": 1, "message": {**content, **fields}}, application.bot)
+    update_id = fields.pop("update_id", 1)
+    update = Update.de_json({"update_id": update_id, "message": {**content, **fields}}, application.bot)
     assert update is not None
     return update

@@ -1,0 +1,93 @@
+"""The bot's data as one update sees and changes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sessionkit.errors import CodecError
+
+if TYPE_CHECKING:
+    from sessionkit.ptb.ledger import Ledger
+    from sessionkit.ptb.slots import BotSlot
+    from sessionkit.ptb.values import Values
+
+
+class BotCopy:
+    """A copy of the bot's data, made when it is first asked for, and merged when its update is stored.
+
+    Several updates change the bot's data at once, and each is stored by itself: what one has changed must not
+    be stored with another, or it would be changed twice where only the other is stored.
+
+    Args:
+        slot: Where the bot's data live, as last stored.
+        ledger: What is known of the record.
+        values: Turns values into bytes and back.
+
+    Attributes:
+        key: The record's key.
+        error: Why the data cannot be stored, once that was tried.
+    """
+
+    def __init__(self, slot: BotSlot, ledger: Ledger, values: Values) -> None:
+        self.key = slot.key
+        self.error: CodecError | None = None
+        self._slot = slot
+        self._ledger = ledger
+        self._values = values
+        self._copied: bytes | None = None
+        self._replaced = self._held = b""
+        self._value: Any = None
+
+    @property
+    def value(self) -> Any:
+        """The copy; the data themselves where they hold what cannot be stored, and so not be copied."""
+        if self._copied is None:
+            shared: Any = self._slot.read()
+            try:
+                # What another update is about to store may yet be taken back.
+                self._copied = self._slot.before or self._values.pack(self.key, shared).plain
+            except CodecError as error:
+                self.error = error
+                return shared
+            self._value = self._values.unpack(self._copied)
+        return self._value
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to store."""
+        if self._copied is None:
+            return False
+        try:
+            return self._values.pack(self.key, self._value).plain != self._copied
+        except CodecError as error:
+            self.error = error
+            return False
+
+    def hold(self) -> None:
+        """Have stored what was changed, with what others have changed since.
+
+        Raises:
+            CodecError: The data of others cannot be stored.
+        """
+        assert self._copied is not None
+        shared: Any = self._slot.read()
+        self._replaced = self._values.pack(self.key, shared).plain
+        base = self._values.unpack(self._copied)
+        merged = self._ledger.merge(self.key, base, self._value, shared)
+        self._ledger.hold(self.key, merged)
+        self._held = self._values.pack(self.key, merged).plain
+        self._slot.write(merged)
+        self._slot.before = self._replaced
+
+    def stored(self) -> None:
+        """Take note that what was changed is stored."""
+        self._slot.before = None
+
+    def revert(self) -> None:
+        """Take back what was changed, from what everybody sees, too; what others have changed since stays."""
+        self._ledger.drop_waiting(self.key)
+        held, replaced = self._values.unpack(self._held), self._values.unpack(self._replaced)
+        shared = self._ledger.merge(self.key, held, self._slot.read(), replaced, quiet=True)
+        self._slot.write(shared)
+        self._slot.before = None
+        self._ledger.hold(self.key, shared)

@@ -1,0 +1,100 @@
+"""``DurableInbox``: a queue of updates that a killed process does not take along."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from telegram import Update
+from telegram.error import NetworkError
+
+from sessionkit.errors import ConfigurationError, SessionKitError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+DEFAULT_MAXSIZE: Final = 1000
+DEFAULT_ATTEMPTS: Final = 3
+
+
+class DurableInbox(asyncio.Queue[object]):
+    """The update queue of a ``SessionApplication`` that stores each update before Telegram is told.
+
+    PTB acknowledges an update once ``put`` returns: by webhook with its answer, by polling with the next
+    request. So one that waits here when the process is killed is not lost: whoever is alive takes it up. Each
+    update changes PTB's data once among all instances.
+
+    Use it as ``ApplicationBuilder().update_queue(DurableInbox()).application_class(SessionApplication)…``.
+
+    Args:
+        maxsize: How many updates wait here at most; then ``put`` waits, and Telegram with it.
+        attempts: How often an update is taken up again whose processing was not completed, as by a process
+            that was killed by it. Then it is set aside, and the error handlers are told.
+
+    Raises:
+        ConfigurationError: An argument is not above zero.
+    """
+
+    def __init__(self, maxsize: int = DEFAULT_MAXSIZE, *, attempts: int = DEFAULT_ATTEMPTS) -> None:
+        for name, number in (("maxsize", maxsize), ("attempts", attempts)):
+            if number <= 0:
+                raise ConfigurationError(f"{name} is above 0, not {number!r}")
+        super().__init__(maxsize)
+        self.attempts = attempts
+        self._keep: Callable[[Update], Awaitable[bool]] | None = None
+
+    def bind(self, keep: Callable[[Update], Awaitable[bool]]) -> None:
+        """Have each update kept by this function, which says whether it is to be queued; for the application.
+
+        Raises:
+            ConfigurationError: It is the inbox of another application.
+        """
+        if self._keep is not None:
+            raise ConfigurationError("a DurableInbox belongs to one application: make another one")
+        self._keep = keep
+
+    async def put(self, item: object) -> None:
+        """Store an update, then queue it; anything else is queued as it is.
+
+        Raises:
+            NetworkError: The store did not acknowledge it. PTB's polling asks Telegram for it again then, and
+                Telegram sends it again to a webhook whose answer is no success.
+            ConfigurationError: The application is no ``SessionApplication``.
+        """
+        if isinstance(item, Update):
+            if self._keep is None:
+                raise ConfigurationError(
+                    "a DurableInbox works for a SessionApplication:"
+                    " build it with ApplicationBuilder().application_class(SessionApplication)"
+                )
+            try:
+                if not await self._keep(item):
+                    return
+            except SessionKitError as error:
+                raise NetworkError(f"update {item.update_id} could not be stored: {error}") from error
+        await self.put_kept(item)
+
+    async def put_kept(self, item: object) -> None:
+        """Queue what is stored already."""
+        await super().put(_Kept(item))
+
+    def put_nowait(self, item: object) -> None:
+        """Queue anything but an update, which is to be stored first, by ``put``.
+
+        Raises:
+            ConfigurationError: It is an update.
+        """
+        if isinstance(item, Update):
+            raise ConfigurationError("an update is to be stored first: use await inbox.put(update)")
+        super().put_nowait(item)
+
+    def get_nowait(self) -> object:
+        """Return the next item, as ``asyncio.Queue`` does; ``get`` comes here, too."""
+        item = super().get_nowait()
+        return item.item if isinstance(item, _Kept) else item
+
+
+class _Kept(NamedTuple):
+    """What may be queued."""
+
+    item: object

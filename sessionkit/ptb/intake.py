@@ -1,0 +1,212 @@
+"""Takes in updates that are stored first: each is processed once among all instances, a user's in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Final
+
+from sessionkit.errors import CodecError, LeaseLost, UpdateSetAside
+from sessionkit.ptb.answers import may_pass
+from sessionkit.ptb.bot_copy import BotCopy
+from sessionkit.ptb.pending import PendingUpdates
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterable
+
+    from telegram import Update
+
+    from sessionkit.ptb.desk import Desk
+    from sessionkit.ptb.inbox import DurableInbox
+    from sessionkit.ptb.pending import PendingUpdate
+    from sessionkit.ptb.private import AnyApplication
+    from sessionkit.ptb.records import Records
+    from sessionkit.ptb.transactions import Transactions
+    from sessionkit.ptb.work import Work
+
+logger = logging.getLogger("sessionkit.ptb")
+
+_AGAIN: Final = (1.0, 2.0)
+"""Seconds until an update that could not be processed for now is tried again, at random between them."""
+
+
+class Intake:
+    """Decides which of a user's stored updates is processed next, and whether it still is to be.
+
+    Args:
+        application: Whose updates.
+        records: The store and what is known of it.
+        desk: Where updates are processed.
+        transactions: Stores what they change.
+        inbox: The application's queue.
+        process: Processes an update in its turn, and stores what it changed.
+        lease: Seconds for which an update that came to another instance is left to it.
+    """
+
+    def __init__(
+        self,
+        application: AnyApplication,
+        records: Records,
+        desk: Desk,
+        transactions: Transactions,
+        inbox: DurableInbox,
+        process: Callable[[Work, Update, Callable[[], None]], Awaitable[None]],
+        lease: float,
+    ) -> None:
+        self._application = application
+        self._records = records
+        self._desk = desk
+        self._transactions = transactions
+        self._inbox = inbox
+        self._process = process
+        self._lease = lease
+        self._pending = PendingUpdates(application, records)
+        # The updates that are queued or processed here, and whether they came here first.
+        self._here: dict[int, bool] = {}
+        self._again: set[asyncio.Task[None]] = set()
+        self._looked = self._running = False
+        inbox.bind(self.keep)
+
+    async def keep(self, update: Update) -> bool:
+        """Store an update, and return whether it is to be queued: it is not queued already.
+
+        Raises:
+            SessionKitError: The store did not acknowledge it.
+        """
+        if update.update_id in self._here:
+            return False
+        self._here[update.update_id] = True
+        try:
+            await self._pending.add(update)
+        except CodecError as error:
+            # Telegram would send it again and again.
+            logger.error("update %d is processed, but not stored before: %s", update.update_id, error)
+        except BaseException:
+            del self._here[update.update_id]
+            raise
+        return True
+
+    async def take(self, update: Update) -> None:
+        """Process an update, and before it those of its user that came earlier, unless somebody else has."""
+        due = [update]
+        while due:
+            try:
+                earlier = await self._take(due[-1])
+            except Exception as error:  # whatever it is, nothing of the update is stored
+                await self._application.process_error(due[-1], error)
+                if not isinstance(error, UpdateSetAside):
+                    self._try_again(update, due[-1], error)
+                    return
+                earlier = None
+            if earlier is None:
+                due.pop()
+            else:
+                due.append(earlier)
+        self._here.pop(update.update_id, None)
+
+    async def look(self) -> None:
+        """Take up what waits and is in nobody's hands, as its instance was killed.
+
+        Raises:
+            StoreError: The store could not be asked.
+        """
+        recent = time.time() - self._lease if self._looked else float("inf")
+        async for entry in self._pending.all():
+            if entry.update_id not in self._here and entry.since < recent:
+                update = self._pending.open(entry)
+                if update is not None:
+                    self._here[entry.update_id] = False
+                    await self._inbox.put_kept(update)
+        self._looked = True
+
+    def start(self) -> None:
+        """Try again, from now on, what could not be processed."""
+        self._running = True
+
+    async def stop(self) -> None:
+        """Try nothing again; what is not processed by now stays stored."""
+        self._running = self._looked = False
+        for task in list(self._again):
+            task.cancel()
+            await asyncio.wait([task])
+
+    def settle(self, work: Work, update: Update) -> None:
+        """Take note that an update is processed, to be stored with what it changed."""
+        assert work.inbox is not None
+        pending, handled = work.inbox
+        handled.add(update.update_id, {entry.update_id for entry in pending.entries})
+        pending.drop(handled.ids)
+
+    async def commit(self, work: Work, keys: Collection[str]) -> None:
+        """Store what an update has changed, and that it was processed.
+
+        Args:
+            work: The update's work, which was settled.
+            keys: What is held for it.
+
+        Raises:
+            SessionKitError: The store did not acknowledge it. All is stored or nothing, see ``applied``.
+        """
+        assert work.inbox is not None
+        pending, handled = work.inbox
+        await self._transactions.commit(keys, work.bot, guard=handled.key, spare=pending.key)
+
+    async def _take(self, update: Update) -> Update | None:
+        """Process an update if it is the next one of its user, else return that one."""
+        work = self._desk.plan.update(update)
+        work.inbox = pending, handled = self._pending.slots(update)
+        bot = self._desk.plan.bot
+        if bot.key in work.slots:
+            work.bot = BotCopy(bot, self._records.ledger, self._records.values)
+        work.add(pending, handled)
+        self._desk.keyboards.add_needed(work, update)
+        async with self._desk.turn(work, None) as give_back:
+            entries = {entry.update_id: entry for entry in pending.entries}
+            if update.update_id in handled.ids:
+                if update.update_id in entries:
+                    pending.drop(handled.ids)
+                    await self.commit(work, self._desk.hold(work))
+                return None
+            earlier = self._first(entries.values(), handled.ids, update.update_id)
+            if earlier is not None:
+                return earlier
+            entry = entries.get(update.update_id)
+            if entry is not None and not self._here.get(update.update_id, False):
+                if entry.attempts >= self._inbox.attempts:
+                    await self._set_aside(work, update, entry)
+                await self._pending.count_attempt(pending, update.update_id)
+            await self._process(work, update, give_back)
+        return None
+
+    def _first(self, entries: Iterable[PendingUpdate], done: Collection[int], before: int) -> Update | None:
+        """Return the first of the updates that are to be processed before this one."""
+        for entry in entries:
+            if entry.update_id < before and entry.update_id not in done:
+                update = self._pending.open(entry)
+                if update is not None:
+                    return update
+        return None
+
+    async def _set_aside(self, work: Work, update: Update, entry: PendingUpdate) -> None:
+        key = await self._pending.set_aside(entry)
+        self.settle(work, update)
+        await self.commit(work, self._desk.hold(work))
+        raise UpdateSetAside(entry.update_id, entry.attempts, key)
+
+    def _try_again(self, update: Update, failed: Update, error: Exception) -> None:
+        """Queue an update again soon, as it is stored and not processed."""
+        if failed.update_id in self._here and (isinstance(error, LeaseLost) or not may_pass(error)):
+            self._here[failed.update_id] = False  # the next time is counted
+        if not self._running:
+            self._here.pop(update.update_id, None)
+            return
+
+        async def again() -> None:
+            await asyncio.sleep(random.uniform(*_AGAIN))
+            await self._inbox.put_kept(update)
+
+        task = asyncio.get_running_loop().create_task(again())
+        self._again.add(task)
+        task.add_done_callback(self._again.discard)

@@ -1,0 +1,269 @@
+"""The updates that wait to be processed, and which ones were, as records."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from telegram import Update
+from telegram.ext import ExtBot
+
+from sessionkit.errors import CodecError, CorruptRecord, SessionKitError, VersionConflict
+from sessionkit.ptb.keyboards import raw_update
+from sessionkit.store import ABSENT, read_all
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+
+    from sessionkit.keys import KeyPart
+    from sessionkit.ptb.private import AnyApplication
+    from sessionkit.ptb.records import Records
+    from sessionkit.store import Absent, Version
+
+logger = logging.getLogger("sessionkit.ptb")
+
+ASIDE_TTL: Final = 30 * 24 * 3600.0
+_MOST_HANDLED: Final = 64
+
+
+class PendingUpdate(NamedTuple):
+    """An update that is to be processed.
+
+    Attributes:
+        update_id: Telegram's number of it.
+        since: When it came, in seconds since the Unix epoch.
+        attempts: How often it was taken up again.
+        packed: It itself, as the codec packs it.
+    """
+
+    update_id: int
+    since: float
+    attempts: int
+    packed: bytes
+
+
+class PendingUpdates:
+    """The stored updates, in one record for each user, or chat where an update has no user.
+
+    Args:
+        application: Whose updates.
+        records: The store and what is known of it.
+    """
+
+    def __init__(self, application: AnyApplication, records: Records) -> None:
+        self._application = application
+        self._records = records
+        self._keys = records.keys
+        self._memory: dict[str, Any] = {}
+
+    def slots(self, update: Update) -> tuple[PendingSlot, HandledSlot]:
+        """Return where the updates wait that share this one's user, and which ones were processed."""
+        owner = owner_of(update)
+        return (
+            PendingSlot(self._keys.inboxes.key(*owner), self._memory),
+            HandledSlot(self._keys.handled.key(*owner), self._memory),
+        )
+
+    async def add(self, update: Update) -> None:
+        """Store an update; one that is stored already stays as it is.
+
+        Raises:
+            UnsupportedType: The objects behind the pressed button cannot be stored.
+            SessionKitError: The store did not acknowledge it.
+        """
+        fields, raw = raw_update(update)
+        packed = self._records.values.pack(f"update.{update.update_id}", [fields, raw]).plain
+        new = PendingUpdate(update.update_id, time.time(), 0, packed)
+
+        def with_new(there: list[PendingUpdate]) -> list[PendingUpdate]:
+            return there if any(each.update_id == new.update_id for each in there) else [*there, new]
+
+        await self._change(self._keys.inboxes.key(*owner_of(update)), with_new)
+
+    async def count_attempt(self, slot: PendingSlot, update_id: int) -> None:
+        """Take note that an update is taken up again, before it is.
+
+        Raises:
+            SessionKitError: The store did not acknowledge it.
+        """
+
+        def counted(there: list[PendingUpdate]) -> list[PendingUpdate]:
+            return [
+                each._replace(attempts=each.attempts + 1) if each.update_id == update_id else each
+                for each in there
+            ]
+
+        version = self._records.ledger.cell(slot.key).version
+        await self._change(slot.key, counted, ABSENT if version is None else version, slot.entries)
+        await self._records.ledger.load([slot])
+
+    async def set_aside(self, entry: PendingUpdate) -> str:
+        """Keep an update for thirty days where nobody processes it, and return its key.
+
+        Raises:
+            SessionKitError: The store did not acknowledge it.
+        """
+        key = self._keys.set_aside.key(entry.update_id)
+        await self._records.store().put(key, self._seal(key, [entry]), expires_in=ASIDE_TTL)
+        return key
+
+    def open(self, entry: PendingUpdate) -> Update | None:
+        """Return the update of an entry, or None where it cannot be read: it is kept then, and logged."""
+        try:
+            fields, raw = self._records.values.unpack(entry.packed)
+            bot = self._application.bot
+            update = Update.de_json(fields, bot)
+            if raw and isinstance(bot, ExtBot):
+                bot.insert_callback_data(update)
+        except (CodecError, TypeError, ValueError, LookupError) as error:
+            logger.error("update %d is not readable, and is kept: %s", entry.update_id, type(error).__name__)
+            return None
+        return update
+
+    async def all(self) -> AsyncIterator[PendingUpdate]:
+        """Yield every update that waits, those of one user in their order.
+
+        Raises:
+            StoreError: The store could not be asked.
+        """
+        start = self._keys.inboxes.start
+        async for key, record in read_all(self._records.store(), start, _passed_over):
+            try:
+                entries = read_entries(self._records.values.open(key, record.value).value)
+            except CodecError as error:
+                _passed_over(key, error)
+                continue
+            for entry in entries:
+                yield entry
+
+    async def _change(
+        self,
+        key: str,
+        change: Callable[[list[PendingUpdate]], list[PendingUpdate]],
+        version: Version | Absent = ABSENT,
+        there: Sequence[PendingUpdate] = (),
+    ) -> None:
+        """Change a record by compare-and-set, beginning with what it most likely is."""
+        store, values = self._records.store(), self._records.values
+        entries = list(there)
+        while (changed := change(entries)) != entries:
+            try:
+                await store.put(key, self._seal(key, changed), if_version=version)
+            except VersionConflict:
+                record = await store.get(key)
+                version = ABSENT if record is None else record.version
+                entries = [] if record is None else read_entries(values.open(key, record.value).value)
+            else:
+                return
+
+    def _seal(self, key: str, entries: Iterable[PendingUpdate]) -> bytes:
+        values = self._records.values
+        return values.seal(key, values.pack(key, write_entries(entries)).plain)
+
+
+class PendingSlot:
+    """The updates of one user that are to be processed.
+
+    Args:
+        key: The record's key.
+        memory: Where this process holds it.
+    """
+
+    __slots__ = ("_memory", "key")
+
+    def __init__(self, key: str, memory: dict[str, Any]) -> None:
+        self.key = key
+        self._memory = memory
+
+    @property
+    def entries(self) -> list[PendingUpdate]:
+        """What was last read, in order."""
+        return read_entries(self._memory.get(self.key))
+
+    def drop(self, done: Collection[int]) -> None:
+        """Drop those that are processed."""
+        self.write(write_entries(each for each in self.entries if each.update_id not in done) or None)
+
+    def read(self) -> object | None:
+        """See ``Slot.read``."""
+        return self._memory.get(self.key)
+
+    def write(self, value: object | None) -> None:
+        """See ``Slot.write``."""
+        _write(self._memory, self.key, value)
+
+
+class HandledSlot:
+    """Which updates of one user were processed last.
+
+    Args:
+        key: The record's key.
+        memory: Where this process holds it.
+    """
+
+    __slots__ = ("_memory", "key")
+
+    def __init__(self, key: str, memory: dict[str, Any]) -> None:
+        self.key = key
+        self._memory = memory
+
+    @property
+    def ids(self) -> list[int]:
+        """The numbers of the updates."""
+        value = self._memory.get(self.key)
+        return value if isinstance(value, list) else []
+
+    def add(self, update_id: int, pending: Collection[int]) -> None:
+        """Add one, and forget the oldest, except those that still wait though they are processed."""
+        ids = [*self.ids, update_id]
+        kept = [number for number in ids[:-_MOST_HANDLED] if number in pending]
+        self.write([*kept, *ids[-_MOST_HANDLED:]])
+
+    def read(self) -> object | None:
+        """See ``Slot.read``."""
+        return self._memory.get(self.key)
+
+    def write(self, value: object | None) -> None:
+        """See ``Slot.write``."""
+        _write(self._memory, self.key, value)
+
+
+def owner_of(update: Update) -> tuple[KeyPart, ...]:
+    """Return whose update it is: its user's, else its chat's, else nobody's but its own."""
+    for owner in (update.effective_user, update.effective_chat):
+        if owner is not None:
+            return (owner.id,)
+    return ("update", update.update_id)
+
+
+def write_entries(entries: Iterable[PendingUpdate]) -> list[list[object]]:
+    """Return entries as the codec keeps them."""
+    return [list(entry) for entry in entries]
+
+
+def read_entries(value: object) -> list[PendingUpdate]:
+    """Return the entries of a record's value, in order of their numbers.
+
+    Raises:
+        CorruptRecord: It is none.
+    """
+    if value is None:
+        return []
+    try:
+        assert isinstance(value, list)
+        entries = [PendingUpdate(*fields) for fields in value]
+        return sorted(entries)
+    except (TypeError, AssertionError):
+        raise CorruptRecord("what should be updates that wait is something else") from None
+
+
+def _write(memory: dict[str, Any], key: str, value: object | None) -> None:
+    if value is None:
+        memory.pop(key, None)
+    else:
+        memory[key] = value
+
+
+def _passed_over(key: str, error: SessionKitError) -> None:
+    logger.error("updates under %s are not readable, and are kept: %s", key, error, extra={"key": key})

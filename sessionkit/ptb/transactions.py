@@ -1,0 +1,151 @@
+"""Commits that are all or nothing: an update's data together with the note that it was processed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sessionkit.errors import BatchRefused, CorruptRecord, LeaseLost, VersionConflict
+from sessionkit.store import ABSENT, AtomicStore, Delete, Put, new_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from sessionkit.errors import SessionKitError
+    from sessionkit.ptb.bot_copy import BotCopy
+    from sessionkit.ptb.cells import Write
+    from sessionkit.ptb.ledger import Ledger
+    from sessionkit.ptb.writes import Writer
+    from sessionkit.store import SessionStore
+
+
+class Transactions:
+    """Writes what a ledger holds for one update, all or none.
+
+    Where the writer keeps what could not be written and tries again, this forgets it: the update itself is
+    stored, and will be processed anew.
+
+    Args:
+        store: Gives the store.
+        ledger: What is to be written.
+        writer: Writes what is changed outside of updates, and waits for its turn at a record as this does.
+        expiry: Gives the seconds after which a record of this key expires, or None.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[], SessionStore],
+        ledger: Ledger,
+        writer: Writer,
+        expiry: Callable[[str], float | None],
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._writer = writer
+        self._expiry = expiry
+
+    async def commit(
+        self, keys: Collection[str], bot: BotCopy | None = None, *, guard: str = "", spare: str = ""
+    ) -> None:
+        """Write what waits for these keys in one atomic step; if that fails, PTB holds what was there before.
+
+        Args:
+            keys: The keys.
+            bot: The bot's data as the update has changed them.
+            guard: The key that nobody else may have written: then nothing is.
+            spare: The key that is left out where somebody else has written it.
+
+        Raises:
+            LeaseLost: Somebody else has written what is guarded, having had the turn.
+            SessionKitError: The store did not acknowledge it; see ``applied``.
+        """
+        if bot is not None and not bot.changed:
+            bot = None
+        concerned = {*keys, *([] if bot is None else [bot.key])}
+        while flights := {cell.flight for cell in self._ledger.concerned(concerned) if cell.flight}:
+            await asyncio.wait(flights)
+        if bot is not None:
+            bot.hold()
+        ready = [key for key in concerned if key in self._ledger.waiting]
+        if ready:
+            flight = self._writer.take_off(ready)
+            # Shielded: an update that is cancelled must not leave open what became of it.
+            await asyncio.shield(self._writer.start(self._fly(ready, concerned, flight, bot, guard, spare)))
+
+    async def _fly(
+        self,
+        ready: Sequence[str],
+        concerned: Collection[str],
+        flight: asyncio.Future[None],
+        bot: BotCopy | None,
+        guard: str,
+        spare: str,
+    ) -> None:
+        try:
+            await self._write(ready, guard, spare)
+            if bot is not None:
+                bot.stored()
+        except BaseException:
+            for key in concerned:
+                if bot is None or key != bot.key:
+                    self._ledger.revert(key)
+            if bot is not None:
+                bot.revert()
+            raise
+        finally:
+            self._writer.land(ready, flight)
+
+    async def _write(self, keys: Sequence[str], guard: str, spare: str) -> None:
+        store = self._store()
+        assert isinstance(store, AtomicStore)
+        left = list(keys)
+        while left:
+            writes = {key: self._newest(key) for key in left}
+            batch = [await self._write_of(key, write) for key, write in writes.items()]
+            write_id = new_version()
+            try:
+                await store.write_all(batch, write_id=write_id)
+            except BatchRefused as refused:
+                if guard in refused.refusals:
+                    raise LeaseLost(
+                        "the turn was lost: another instance has processed an update of the same user or chat"
+                        " meanwhile, and nothing of this one is stored"
+                    ) from refused
+                await self._make_way(refused.refusals, spare)
+                left = [key for key in left if key in self._ledger.waiting]
+            else:
+                for key, write in writes.items():
+                    write.write_id = write_id
+                    self._ledger.cell(key).arrived(write)
+                return
+
+    def _newest(self, key: str) -> Write:
+        waiting = self._ledger.cell(key).waiting
+        if waiting[0].in_doubt and waiting[0].error is not None:
+            raise waiting[0].error  # what it did could not be told from what this does
+        return waiting[-1]
+
+    async def _write_of(self, key: str, write: Write) -> Put | Delete:
+        version = self._ledger.cell(key).version
+        if write.value is not None:
+            return Put(key, write.value, self._expiry(key), ABSENT if version is None else version)
+        if version is None:  # it must not be one that can be read elsewhere
+            version = await self._ledger.look_at(key)
+        return Delete(key, version if isinstance(version, bytes) else None)
+
+    async def _make_way(self, refusals: Mapping[str, SessionKitError], spare: str) -> None:
+        """Merge what others have written into what is to be written."""
+        conflicts: list[str] = []
+        for key, error in refusals.items():
+            if key == spare:
+                self._ledger.revert(key)
+            elif isinstance(error, VersionConflict):
+                conflicts.append(key)
+            elif isinstance(error, CorruptRecord):
+                self._ledger.keep_unreadable(key, error)
+                self._ledger.drop_waiting(key)
+                self._ledger.refused[key] = error
+            else:
+                raise error
+        if conflicts:
+            await self._ledger.resolve(conflicts)

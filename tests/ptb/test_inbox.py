@@ -1,0 +1,470 @@
+"""Updates that are stored before Telegram is told, and processed once among all instances."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from telegram import CallbackQuery, Update, User
+from telegram.error import NetworkError
+from telegram.ext import (
+    Application,
+    ApplicationBuilder,
+    CallbackQueryHandler,
+    ContextTypes,
+    MessageHandler,
+    TypeHandler,
+    filters,
+)
+
+from sessionkit.errors import Applied, ConfigurationError, SessionKitError, StoreUnavailable, UpdateSetAside
+from sessionkit.ptb import DurableInbox, SessionApplication, SessionPersistence, on_commit
+from sessionkit.ptb.data_keys import DataKeys
+from sessionkit.store import Capabilities, Scope
+from sessionkit_memory import MemoryStore
+from tests.ptb.conftest import UnsteadyStore, message
+
+if TYPE_CHECKING:
+    from sessionkit.testing.botapi import BotApiServer
+    from tests.ptb.conftest import AnyApplication, Instances
+
+Context = ContextTypes.DEFAULT_TYPE
+
+PREFIX = "telegram_bot:"
+KEYS = DataKeys(PREFIX)
+
+
+class Counting:
+    """A bot that counts its messages in everything that is stored, and notes what it was told.
+
+    Attributes:
+        texts: What was processed, in order, each time it was.
+        errors: What the error handlers were told.
+        answered: What was sent once it was stored.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.errors: list[Any] = []
+        self.answered: list[str] = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.done = asyncio.Condition()
+
+    def set_up(self, application: AnyApplication) -> None:
+        application.add_handler(MessageHandler(filters.ALL, self.count))
+        application.add_error_handler(self.note)
+
+    async def count(self, update: Update, context: Context) -> None:
+        assert update.message is not None
+        assert update.message.text is not None
+        for data in (context.user_data, context.chat_data, context.bot_data):
+            assert data is not None
+            data["n"] = data.get("n", 0) + 1
+        assert context.user_data is not None
+        context.user_data.setdefault("texts", []).append(update.message.text)
+        self.texts.append(update.message.text)
+        async with self.done:
+            self.done.notify_all()
+        await self.go_on.wait()
+        on_commit(self.answer, update.message.text)
+
+    async def answer(self, text: str) -> None:
+        self.answered.append(text)
+        async with self.done:
+            self.done.notify_all()
+
+    async def note(self, update: object, context: Context) -> None:
+        self.errors.append(context.error)
+        async with self.done:
+            self.done.notify_all()
+
+    async def has_begun(self, *texts: str) -> None:
+        async with asyncio.timeout(30), self.done:
+            await self.done.wait_for(lambda: set(texts) <= set(self.texts))
+
+    async def has_answered(self, *texts: str) -> None:
+        async with asyncio.timeout(30), self.done:
+            await self.done.wait_for(lambda: set(texts) <= set(self.answered))
+
+    async def has_failed(self) -> None:
+        async with asyncio.timeout(30), self.done:
+            await self.done.wait_for(lambda: self.errors)
+
+
+def with_inbox(builder: Any) -> Any:
+    return builder.update_queue(DurableInbox()).concurrent_updates(8)
+
+
+async def stored(store: MemoryStore) -> tuple[dict[int, Any], dict[int, Any], Any]:
+    """Return the data of users, chats and the bot."""
+    persistence = SessionPersistence(store)
+    return (
+        await persistence.get_user_data(),
+        await persistence.get_chat_data(),
+        await persistence.get_bot_data(),
+    )
+
+
+async def waiting(store: MemoryStore) -> list[str]:
+    return [key async for key in store.scan(KEYS.inboxes.start)]
+
+
+async def emptied(store: UnsteadyStore) -> None:
+    """Return once nothing waits in the store."""
+    async with asyncio.timeout(60):
+        while await waiting(store):
+            store.saved.clear()
+            await store.saved.wait()
+
+
+async def idle(application: AnyApplication) -> None:
+    """Return once everything that was queued is processed."""
+    async with asyncio.timeout(30):
+        await application.update_queue.join()
+
+
+async def test_an_update_is_stored_before_it_is_acknowledged_and_dropped_once_processed(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    bot.go_on.clear()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        assert await waiting(store) == [KEYS.inboxes.key(7)]
+        bot.go_on.set()
+        await bot.has_answered("a")
+        await idle(application)
+        assert await waiting(store) == []
+    assert await stored(store) == ({7: {"n": 1, "texts": ["a"]}}, {7: {"n": 1}}, {"n": 1})
+    assert bot.errors == []
+
+
+async def test_an_update_that_comes_again_is_passed_over(instance: Instances, store: UnsteadyStore) -> None:
+    bot = Counting()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        for _ in range(2):
+            for _ in range(3):
+                await application.update_queue.put(message(application, 7, "a", update_id=1))
+            await idle(application)
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await idle(application)
+        await application.update_queue.put(message(application, 7, "b", update_id=2))
+        await idle(application)
+    assert bot.texts == ["a", "b"]
+    assert await stored(store) == ({7: {"n": 2, "texts": ["a", "b"]}}, {7: {"n": 2}}, {"n": 2})
+    assert await waiting(store) == []
+
+
+def unstarted(api: BotApiServer, store: MemoryStore, bot: Counting, **options: Any) -> AnyApplication:
+    """Return an instance that takes updates in and is killed before it processes one."""
+    application: AnyApplication = with_inbox(
+        ApplicationBuilder()
+        .application_class(SessionApplication, options)
+        .token(api.token)
+        .base_url(api.base_url)
+        .persistence(SessionPersistence(store, update_interval=1000))
+        .updater(None)
+    ).build()
+    bot.set_up(application)
+    return application
+
+
+async def test_what_was_queued_at_a_kill_is_taken_up_at_the_next_start(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer
+) -> None:
+    bot = Counting()
+    async with unstarted(api, store, bot) as killed:
+        for number in range(1, 6):
+            await killed.update_queue.put(message(killed, number % 2, f"{number}", update_id=number))
+    async with instance(bot.set_up, configure=with_inbox):
+        await bot.has_answered(*"12345")
+    users, _, bot_data = await stored(store)
+    assert users == {0: {"n": 2, "texts": ["2", "4"]}, 1: {"n": 3, "texts": ["1", "3", "5"]}}
+    assert bot_data == {"n": 5}
+    assert await waiting(store) == []
+
+
+async def test_what_another_instance_left_comes_before_the_users_next_update(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer
+) -> None:
+    bot = Counting()
+    async with (
+        instance(bot.set_up, configure=with_inbox, sweep=1000) as alive,
+        unstarted(api, store, bot) as killed,
+    ):
+        for number in (4, 2, 3):
+            await killed.update_queue.put(message(killed, 7, f"{number}", update_id=number))
+        await alive.update_queue.put(message(alive, 7, "5", update_id=5))
+        await bot.has_answered("5")
+        await idle(alive)
+    assert bot.texts == ["2", "3", "4", "5"]
+    assert await waiting(store) == []
+
+
+async def test_two_instances_that_have_the_same_update_process_it_once(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    one, two = Counting(), Counting()
+    async with (
+        instance(one.set_up, configure=with_inbox) as first,
+        instance(two.set_up, configure=with_inbox) as second,
+    ):
+        for number in range(1, 21):
+            await asyncio.gather(
+                first.update_queue.put(message(first, 7, f"{number}", update_id=number)),
+                second.update_queue.put(message(second, 7, f"{number}", update_id=number)),
+            )
+        await asyncio.gather(idle(first), idle(second))
+    assert sorted(one.texts + two.texts, key=int) == [f"{number}" for number in range(1, 21)]
+    assert await stored(store) == (
+        {7: {"n": 20, "texts": [f"{number}" for number in range(1, 21)]}},
+        {7: {"n": 20}},
+        {"n": 20},
+    )
+    assert await waiting(store) == []
+
+
+@pytest.mark.parametrize("applied", [Applied.NO, Applied.MAYBE])
+async def test_an_update_whose_commit_fails_counts_once(
+    instance: Instances, store: UnsteadyStore, applied: Applied
+) -> None:
+    bot = Counting()
+    store.failing = [StoreUnavailable("for now", applied=applied)]
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await bot.has_failed()
+        assert bot.answered == []
+        await application.update_queue.put(message(application, 7, "b", update_id=2))
+        await bot.has_answered("b")
+        await idle(application)
+    assert await stored(store) == ({7: {"n": 2, "texts": ["a", "b"]}}, {7: {"n": 2}}, {"n": 2})
+    # What may have been stored and was is not done again, and its answer is not sent.
+    assert bot.texts == (["a", "a", "b"] if applied is Applied.NO else ["a", "b"])
+    assert bot.answered == (["a", "b"] if applied is Applied.NO else ["b"])
+
+
+async def test_what_an_update_changed_of_the_bots_data_is_not_stored_with_another(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    bot.go_on.clear()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 1, "a", update_id=1))
+        await application.update_queue.put(message(application, 2, "b", update_id=2))
+        await bot.has_begun("a", "b")
+        store.failing = [StoreUnavailable("for now"), None]
+        bot.go_on.set()
+        await bot.has_failed()
+        await bot.has_answered("a" if bot.answered == ["b"] else "b")
+        assert application.bot_data == {"n": len(bot.answered)}
+        await bot.has_answered("a", "b")
+        await idle(application)
+        assert application.bot_data == {"n": 2}
+    assert (await stored(store))[2] == {"n": 2}
+
+
+async def test_an_update_that_cannot_be_stored_is_not_acknowledged(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        update = message(application, 7, "a", update_id=1)
+        store.down = True
+        with pytest.raises(NetworkError, match="update 1 could not be stored"):
+            await application.update_queue.put(update)
+        store.down = False
+        await application.update_queue.put(update)
+        await bot.has_answered("a")
+    assert bot.texts == ["a"]
+
+
+async def test_an_update_that_was_taken_up_too_often_is_set_aside(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer
+) -> None:
+    bot = Counting()
+    async with unstarted(api, store, bot) as killed:
+        await killed.update_queue.put(message(killed, 7, "1", update_id=1))
+    for _ in range(3):
+        # Its commit never succeeds, as if its process were killed each time.
+        store.failing = [StoreUnavailable("for good", temporary=False)]
+        stuck = Counting()
+        async with instance(stuck.set_up, configure=with_inbox):
+            await stuck.has_failed()
+        assert stuck.texts == ["1"]
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "2", update_id=2))
+        await bot.has_answered("2")
+        await idle(application)
+    assert bot.texts == ["2"]
+    [error] = bot.errors
+    assert isinstance(error, UpdateSetAside)
+    assert error.update_id == 1
+    assert await store.get(error.key) is not None
+    assert bot.texts == ["2"]
+    assert await stored(store) == ({7: {"n": 1, "texts": ["2"]}}, {7: {"n": 1}}, {"n": 1})
+    assert await waiting(store) == []
+
+
+async def test_a_failing_handler_is_not_tried_again(instance: Instances, store: UnsteadyStore) -> None:
+    errors: list[Any] = []
+
+    async def fail(update: Update, context: Context) -> None:
+        assert context.user_data is not None
+        context.user_data["tried"] = True
+        raise ValueError("the handler's own")
+
+    async def note(update: object, context: Context) -> None:
+        errors.append(context.error)
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(MessageHandler(filters.ALL, fail))
+        application.add_error_handler(note)
+
+    async with instance(set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await idle(application)
+    assert [type(error) for error in errors] == [ValueError]
+    assert (await stored(store))[0] == {7: {"tried": True}}
+    assert await waiting(store) == []
+
+
+async def test_an_update_of_nobody_is_processed_once(instance: Instances, store: UnsteadyStore) -> None:
+    seen: list[int] = []
+
+    async def see(update: Update, context: Context) -> None:
+        seen.append(update.update_id)
+        context.bot_data["n"] = context.bot_data.get("n", 0) + 1
+
+    async with instance(
+        lambda application: application.add_handler(TypeHandler(Update, see)), configure=with_inbox
+    ) as application:
+        for _ in range(2):
+            for update_id in (1, 2):
+                await application.update_queue.put(Update(update_id))
+            await idle(application)
+    assert sorted(seen) == [1, 2]
+    assert (await stored(store))[2] == {"n": 2}
+    assert await waiting(store) == []
+
+
+async def test_a_pressed_button_keeps_the_object_behind_it(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer
+) -> None:
+    pressed: list[Any] = []
+    seen = asyncio.Event()
+
+    async def press(update: Update, context: Context) -> None:
+        assert update.callback_query is not None
+        pressed.append(update.callback_query.data)
+        seen.set()
+
+    class Pressing(Counting):
+        def set_up(self, application: AnyApplication) -> None:
+            application.add_handler(CallbackQueryHandler(press))
+
+    async with unstarted(api, store, Pressing()) as killed:
+        user = User(7, "Ann", is_bot=False)
+        # As PTB has put the object behind the button into it.
+        update = Update(
+            1, callback_query=CallbackQuery("1", user, "1", data=cast("str", ("an", {"object": 1})))
+        )
+        await killed.update_queue.put(update)
+    async with instance(Pressing().set_up, configure=with_inbox):
+        async with asyncio.timeout(30):
+            await seen.wait()
+    assert pressed == [("an", {"object": 1})]
+
+
+async def test_what_is_no_update_is_queued_as_it_is(instance: Instances) -> None:
+    inbox = DurableInbox(2)
+    inbox.put_nowait("one")
+    await inbox.put("two")
+    assert inbox.full()
+    assert (inbox.get_nowait(), await inbox.get()) == ("one", "two")
+
+
+@pytest.mark.parametrize("arguments", [{"maxsize": 0}, {"maxsize": -1}, {"attempts": 0}])
+def test_bounds_are_above_zero(arguments: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError, match="is above 0"):
+        DurableInbox(**arguments)
+
+
+async def test_an_update_must_not_be_queued_without_being_stored(instance: Instances) -> None:
+    async with instance(lambda _: None, configure=with_inbox) as application:
+        with pytest.raises(ConfigurationError, match=r"await inbox\.put"):
+            application.update_queue.put_nowait(message(application, 7, "a"))
+
+
+async def test_an_inbox_is_of_one_session_application(api: BotApiServer, store: UnsteadyStore) -> None:
+    inbox = DurableInbox()
+    stock = ApplicationBuilder().token(api.token).updater(None).update_queue(inbox).build()
+    assert isinstance(stock, Application)
+    with pytest.raises(ConfigurationError, match="SessionApplication"):
+        await inbox.put(message(stock, 7, "a"))
+
+    def build() -> AnyApplication:
+        builder = ApplicationBuilder().application_class(SessionApplication).token(api.token).updater(None)
+        return builder.persistence(SessionPersistence(store)).update_queue(inbox).build()
+
+    build()
+    with pytest.raises(ConfigurationError, match="one application"):
+        build()
+
+
+async def test_a_store_that_is_not_atomic_is_refused(api: BotApiServer) -> None:
+    class Plain(MemoryStore):
+        @property
+        def capabilities(self) -> Capabilities:
+            return Capabilities(durable=False, scope=Scope.INSTANCE)
+
+    async with Plain() as store:
+        application = unstarted(api, store, Counting())
+        with pytest.raises(ConfigurationError, match="all or none"):
+            await application.initialize()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_every_update_counts_once_whatever_fails(
+    instance: Instances, store: UnsteadyStore, seed: int
+) -> None:
+    rng = random.Random(seed)
+    users, most = 3, 30
+    bot = Counting()
+
+    def failures() -> list[Any]:
+        return [
+            rng.choice(
+                [None, None, StoreUnavailable("lost", applied=Applied.MAYBE), StoreUnavailable("refused")]
+            )
+            for _ in range(rng.randint(0, 4))
+        ]
+
+    async with (
+        instance(bot.set_up, configure=with_inbox, sweep=0.2, lease=5) as one,
+        instance(bot.set_up, configure=with_inbox, sweep=0.2, lease=5) as two,
+    ):
+        for number in range(1, most + 1):
+            store.failing += failures()
+            for application in rng.sample([one, two], rng.randint(1, 2)):
+                update = message(application, number % users, f"{number}", update_id=number)
+                try:
+                    await application.update_queue.put(update)
+                except NetworkError:
+                    pytest.fail("only atomic writes fail here")
+            if rng.random() < 0.3:
+                await asyncio.sleep(0)
+        await emptied(store)
+        await asyncio.gather(idle(one), idle(two))
+    expected = {
+        user: [f"{number}" for number in range(1, most + 1) if number % users == user]
+        for user in range(users)
+    }
+    found, _, bot_data = await stored(store)
+    assert {user: data["texts"] for user, data in found.items()} == expected
+    assert {user: data["n"] for user, data in found.items()} == {u: len(t) for u, t in expected.items()}
+    assert bot_data == {"n": most}
+    assert all(isinstance(error, SessionKitError) for error in bot.errors)
