@@ -111,7 +111,7 @@ async def _bare_script(url: str) -> AsyncIterator[Client]:
         await bare.call("SCRIPT", "LOAD", PUT.source)
 
         async def put(index: int) -> object:
-            return await bare.call(*PUT.by_name(keys[index], (new_version(), VALUES[index], TTL * 1000)))
+            return await bare.call(*PUT.by_name((keys[index],), (new_version(), VALUES[index], TTL * 1000)))
 
         yield Client(put, None)
 

@@ -15,7 +15,7 @@ from sessionkit.errors import Applied, Backpressure, StoreError, StoreUnavailabl
 from sessionkit_redis.errors import copy_for
 from sessionkit_redis.slots import read_redirection, slot_of
 from sessionkit_redis.topology import Topology
-from sessionkit_redis.transport import ErrorReply, key_of
+from sessionkit_redis.transport import ErrorReply, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -90,10 +90,10 @@ class Cluster:
         await self._topology.aclose()
 
     def _way_of(self, command: Command, slots: SlotMap) -> _Way:
-        key = key_of(command)
-        if key is None:
+        keys = keys_of(command)
+        if not keys:
             return _Way(random.choice(slots.primaries))
-        owner = slots.owner(slot := slot_of(key))
+        owner = slots.owner(slot := slot_of(keys[0]))
         if owner is None:
             self._topology.ask_again()
             raise StoreUnavailable(f"{self._where} has no node that serves slot {slot}")

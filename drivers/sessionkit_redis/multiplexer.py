@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import StoreError
 from sessionkit_redis.errors import store_closed
 from sessionkit_redis.lane import Lane
-from sessionkit_redis.transport import ErrorReply, Servers, Watched, key_of, pack, pack_one
+from sessionkit_redis.transport import ErrorReply, Servers, Watched, keys_of, pack, pack_one
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Iterator, Sequence
 
     from sessionkit_redis.dialling import Dial
     from sessionkit_redis.transport import Command, Reply
@@ -165,13 +166,13 @@ class _Lanes:
         self.loop = loop
         self.short = Lane(dial, where, timeout)
         self.bulk = Lane(dial, where, timeout)
-        self.abandoned: set[str | bytes | None] = set()
+        self.abandoned: set[str | bytes] = set()
 
     def follows_bulk(self, commands: Sequence[Command]) -> bool:
         """Whether the server may still come to an abandoned long command of one of the keys."""
         if not self.bulk.owes:
             self.abandoned.clear()
-        return not self.abandoned.isdisjoint(map(key_of, commands))
+        return not self.abandoned.isdisjoint(_keys_of_all(commands))
 
     async def call_bulk(self, commands: Sequence[Command], packed: bytes, deadline: float) -> list[Reply]:
         with self.bulk.holding(len(packed)):
@@ -181,9 +182,13 @@ class _Lanes:
         try:
             return await connection.call(packed, len(commands), deadline)
         except (asyncio.CancelledError, StoreError):
-            self.abandoned.update(map(key_of, commands))
+            self.abandoned.update(_keys_of_all(commands))
             raise
 
     async def aclose(self) -> None:
         await self.short.aclose()
         await self.bulk.aclose()
+
+
+def _keys_of_all(commands: Sequence[Command]) -> Iterator[str | bytes]:
+    return chain.from_iterable(map(keys_of, commands))

@@ -87,7 +87,7 @@ def _open_sentinel(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
     )
     # Whichever Sentinels are asked, the service is the same.
     place = f"redis+sentinel://{service}/{settings.db}"
-    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url), place)
+    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url), place, atomic=True)
 
 
 def _open_cluster(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
@@ -96,13 +96,13 @@ def _open_cluster(url: StoreURL, options: Mapping[str, Any]) -> RedisStore:
         raise ConfigurationError(f"{url}: a cluster has database 0 only, not {settings.db}")
     seeds = [Address(host or "localhost", port or DEFAULT_PORT) for host, port in url.hosts]
     place = f"redis+cluster://{','.join(sorted(map(str, seeds)))}"
-    return RedisStore(Cluster(seeds, settings, str(url)), str(url), place)
+    return RedisStore(Cluster(seeds, settings, str(url)), str(url), place, atomic=False)
 
 
 def _one_server(address: Address, settings: RedisOptions, url: StoreURL) -> RedisStore:
     dial = DirectDial(address, settings, str(url))
     place = f"redis://{address}/{settings.db}"
-    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url), place)
+    return RedisStore(Multiplexer(dial, str(url), settings.timeout), str(url), place, atomic=True)
 
 
 def _given(url: StoreURL, options: Mapping[str, Any], **in_path: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The steps that Redis must take as one, each a Lua script with one declared key."""
+"""The steps that Redis must take as one, each a Lua script that declares its keys."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Script:
         self.source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    def by_name(self, key: str, arguments: tuple[bytes | str | int, ...]) -> Command:
+    def by_name(self, keys: tuple[str, ...], arguments: tuple[bytes | str | int, ...]) -> Command:
         """Return the command that runs it on a server that has seen it."""
-        return ("EVALSHA", self._sha, "1", key, *arguments)
+        return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
 
     def in_full(self, by_name: Command) -> Command:
         """Return the command that runs it on any server, made from that of ``by_name``."""
@@ -33,6 +33,10 @@ CORRUPT: Final = 2
 
 _FIRST: Final = IDS_START + 1  # Lua counts from 1
 
+# Of a head and its first two bytes, `layout` and `count`.
+_IS_FOREIGN: Final = f"""layout ~= {LAYOUT} or not count or count < 1 or count > {RING_SIZE}
+      or #head < {IDS_START} + count * {VERSION_BYTES}"""
+
 # Sets `head`, the first bytes of the record or '', and `count`, how many write ids it has. Redis is given
 # numbers as text, which it is slow to make of a Lua number itself.
 _READ_HEAD: Final = f"""
@@ -41,13 +45,29 @@ local count = 0
 if head ~= '' then
   local layout
   layout, count = string.byte(head, 1, 2)
-  if layout ~= {LAYOUT} or not count or count < 1 or count > {RING_SIZE}
-      or #head < {IDS_START} + count * {VERSION_BYTES} then return {CORRUPT} end
+  if {_IS_FOREIGN} then return {CORRUPT} end
 elseif redis.call('EXISTS', KEYS[1]) == 1 then
   return {CORRUPT}
 end
 """
 _CURRENT: Final = f"string.sub(head, {_FIRST}, {IDS_START + VERSION_BYTES})"
+
+# Ends the script where `head` has the write id ARGV[1].
+_END_IF_APPLIED: Final = f"""
+local at = string.find(head, ARGV[1], {_FIRST}, true)
+while at and at <= {IDS_START} + count * {VERSION_BYTES} do
+  if at % {VERSION_BYTES} == {_FIRST} then return 1 end
+  at = string.find(head, ARGV[1], at + 1, true)
+end
+"""
+
+# Sets `older`, what is kept of the ids of `head` beside one more.
+_KEEP_OLDER: Final = f"""
+if count == {RING_SIZE} then count = {RING_SIZE - 1} end
+local older = string.sub(head, {_FIRST}, {IDS_START} + count * {VERSION_BYTES})
+"""
+# What stands before the value, with the write id ARGV[1] added.
+_IDS: Final = f"string.char({LAYOUT}, count + 1) .. ARGV[1] .. older"
 
 RENEW: Final = Script(
     f"""
@@ -68,19 +88,14 @@ return stored
 PUT: Final = Script(
     f"""{_READ_HEAD}
 -- ARGV: write id, value, expiry in ms or '', and if one is expected, a version or 'absent'
-local at = string.find(head, ARGV[1], {_FIRST}, true)
-while at and at <= {IDS_START} + count * {VERSION_BYTES} do
-  if at % {VERSION_BYTES} == {_FIRST} then return 1 end
-  at = string.find(head, ARGV[1], at + 1, true)
-end
+{_END_IF_APPLIED}
 local expected = ARGV[4]
 if expected then
   local current = {_CURRENT}
   if expected ~= current and not (expected == 'absent' and current == '') then return current end
 end
-if count == {RING_SIZE} then count = {RING_SIZE - 1} end
-local older = string.sub(head, {_FIRST}, {IDS_START} + count * {VERSION_BYTES})
-local stored = string.char({LAYOUT}, count + 1) .. ARGV[1] .. older .. ARGV[2]
+{_KEEP_OLDER}
+local stored = {_IDS} .. ARGV[2]
 if ARGV[3] == '' then
   redis.call('SET', KEYS[1], stored)
 else
@@ -90,6 +105,64 @@ return 1
 """
 )
 """Returns 1 if applied now or before, ``CORRUPT``, or the current version ('' for absent) on a conflict."""
+
+WRITE_ALL: Final = Script(
+    f"""
+-- ARGV: write id, and for each key three: its value, or '' to delete it; expiry in ms, '' or 'delete'; and
+-- what is expected, a version, 'absent' or ''
+local refusals, puts, deletions = {{}}, {{}}, {{}}
+for place, key in ipairs(KEYS) do
+  local value, expiry, expected = ARGV[3 * place - 1], ARGV[3 * place], ARGV[3 * place + 1]
+  local deletes = expiry == 'delete'
+  local head, count = redis.pcall('GETRANGE', key, '0', '{HEADER_MAX - 1}'), 0
+  local foreign
+  if type(head) == 'table' then
+    if not string.find(head.err, 'WRONGTYPE', 1, true) then return head end
+    foreign = true
+  elseif head ~= '' then
+    local layout
+    layout, count = string.byte(head, 1, 2)
+    foreign = {_IS_FOREIGN}
+  else
+    foreign = redis.call('EXISTS', key) == 1
+  end
+  if deletes and expected == '' then
+    if foreign or head ~= '' then deletions[#deletions + 1] = key end
+  elseif foreign then
+    refusals[#refusals + 1] = {{place, {CORRUPT}}}
+  else
+    local current = {_CURRENT}
+    if not deletes then
+      {_END_IF_APPLIED}
+    end
+    if expected ~= '' and expected ~= current
+        and not (current == '' and (deletes or expected == 'absent')) then
+      refusals[#refusals + 1] = {{place, current}}
+    elseif not deletes then
+      {_KEEP_OLDER}
+      puts[#puts + 1] = {{key, {_IDS} .. value, expiry}}
+    elseif current ~= '' then
+      deletions[#deletions + 1] = key
+    end
+  end
+end
+if refusals[1] then return refusals end
+-- A server that allows no SET, or has no room for one, is to refuse before anything is changed. It looks at
+-- its memory only before the first write of a script.
+if puts[1] and deletions[1] then redis.call('SET', deletions[1], '', 'NX') end
+for _, key in ipairs(deletions) do redis.call('DEL', key) end
+for _, put in ipairs(puts) do
+  if put[3] == '' then
+    redis.call('SET', put[1], put[2])
+  else
+    redis.call('SET', put[1], put[2], 'PX', put[3])
+  end
+end
+return 1
+"""
+)
+"""Returns 1 if applied now or before, or refusals: of each its key's place, and ``CORRUPT`` or the current
+version ('' for absent)."""
 
 DELETE_AT: Final = Script(
     f"""{_READ_HEAD}

@@ -38,7 +38,7 @@ class Server:
         Raises:
             SessionKitError: The server refused it, or cannot be asked.
         """
-        command = script.by_name(key, arguments)
+        command = script.by_name((key,), arguments)
         deadline = self._transport.deadline()
         [reply] = await self.call((command,), deadline)
         if isinstance(reply, ErrorReply):

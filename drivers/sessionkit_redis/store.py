@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from sessionkit.errors import Applied, StoreError, VersionConflict
+from sessionkit.errors import Applied, BatchRefused, ConfigurationError, StoreError, VersionConflict
 from sessionkit.store import (
     ABSENT,
     MAX_VALUE_BYTES,
     Absent,
+    AtomicStore,
     Capabilities,
+    Delete,
     Lease,
     Locks,
     Put,
@@ -27,6 +29,7 @@ from sessionkit.store import (
     check_recode,
     check_version,
     check_write,
+    check_writes,
     cut_puts,
     delete_in_pages,
     milliseconds,
@@ -36,7 +39,7 @@ from sessionkit.store import (
 from sessionkit_redis.layout import read_record
 from sessionkit_redis.leases import Leases
 from sessionkit_redis.scanning import scan_keys
-from sessionkit_redis.scripts import CORRUPT, DELETE_AT, PUT, RECODE, RENEW, TOUCH
+from sessionkit_redis.scripts import CORRUPT, DELETE_AT, PUT, RECODE, RENEW, TOUCH, WRITE_ALL
 from sessionkit_redis.server import Server
 from sessionkit_redis.transport import ErrorReply
 
@@ -47,7 +50,6 @@ if TYPE_CHECKING:
     from sessionkit.errors import SessionKitError
     from sessionkit_redis.transport import Reply, Transport
 
-_CAPABILITIES = Capabilities(durable=True, scope=Scope.NETWORK)
 _PAGE = 500
 _NO_EXPIRY = -1  # what PTTL says of a record that does not expire; of an absent one it says -2
 _PAGE_BYTES = 4 * 1024 * 1024
@@ -55,20 +57,22 @@ _PAGE_BYTES = 4 * 1024 * 1024
 T = TypeVar("T")
 
 
-class RedisStore(RecodingStore):
+class RedisStore(AtomicStore, RecodingStore):
     """A ``SessionStore`` of one string per record, with Redis's own expiry; ``open_driver`` makes it.
 
     Args:
         transport: What carries its commands.
         where: The server's URL without credentials, for errors.
         place: See ``PlacedStore.place``.
+        atomic: Whether one server has all the records, and so can write several of them all or none.
 
     Attributes:
         place: As given.
     """
 
-    def __init__(self, transport: Transport, where: str, place: str) -> None:
+    def __init__(self, transport: Transport, where: str, place: str, *, atomic: bool) -> None:
         self.place = place
+        self._capabilities = Capabilities(durable=True, scope=Scope.NETWORK, atomic=atomic)
         self._server = Server(transport, where)
         self._locks = Locks(Leases(self._server))
 
@@ -78,7 +82,7 @@ class RedisStore(RecodingStore):
     @property
     def capabilities(self) -> Capabilities:
         """See ``SessionStore.capabilities``."""
-        return _CAPABILITIES
+        return self._capabilities
 
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         """See ``SessionStore.get``."""
@@ -160,6 +164,22 @@ class RedisStore(RecodingStore):
         """See ``SessionStore.delete_many``."""
         return await delete_in_pages(_pages(await check_keys_in_turns(keys)), self._delete_page)
 
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        """See ``AtomicStore.write_all``; in a cluster it raises ``ConfigurationError``."""
+        if not self._capabilities.atomic:
+            raise ConfigurationError(
+                f"{self._server.where}: the nodes of a cluster cannot write several records all or none; use"
+                " one server, or Sentinels, or put_many, of which each put stands for itself"
+            )
+        batch = check_writes(writes, write_id, MAX_VALUE_BYTES)
+        version = write_id or new_version()
+        arguments = [part for write in batch for part in _write_arguments(write)]
+        command = WRITE_ALL.by_name(tuple(write.key for write in batch), (version, *arguments))
+        [reply] = await self._server.run_many(WRITE_ALL, [command])
+        if reply == 1:
+            return Receipt(version)
+        raise self._not_written(batch, self._server.accept(reply))
+
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``."""
         check_prefix(prefix)
@@ -191,7 +211,7 @@ class RedisStore(RecodingStore):
         versions = [put.write_id or new_version() for put in page]
         commands = [
             PUT.by_name(
-                put.key, _put_arguments(version, put.value, check_expiry(put.expires_in), put.if_version)
+                (put.key,), _put_arguments(version, put.value, check_expiry(put.expires_in), put.if_version)
             )
             for put, version in zip(page, versions, strict=True)
         ]
@@ -207,6 +227,17 @@ class RedisStore(RecodingStore):
         if isinstance(reply, ErrorReply):
             return self._server.refused(reply, key)
         return self._server.corrupt(key) if reply == CORRUPT else self._server.unexpected()
+
+    def _not_written(self, batch: Sequence[Put | Delete], reply: Reply) -> SessionKitError:
+        refusals: dict[str, SessionKitError] = {}
+        for refusal in reply if isinstance(reply, list) else ():
+            match refusal:
+                case [int(place), current] if 0 < place <= len(batch):
+                    key = batch[place - 1].key
+                    refusals[key] = self._not_put(key, current)
+                case _:
+                    return self._server.unexpected()
+        return BatchRefused(refusals) if refusals else self._server.unexpected()
 
     def _happened(self, key: str, reply: Reply) -> bool:
         if isinstance(reply, bytes):
@@ -258,6 +289,14 @@ def _put_arguments(
     if if_version is None:
         return version, value, expires
     return version, value, expires, b"absent" if if_version is ABSENT else if_version
+
+
+def _write_arguments(write: Put | Delete) -> tuple[bytes | str | int, bytes | str | int, bytes | str]:
+    expected = b"absent" if write.if_version is ABSENT else write.if_version or ""
+    if isinstance(write, Delete):
+        return "", "delete", expected
+    expiry = check_expiry(write.expires_in)
+    return write.value, "" if expiry is None else expiry, expected
 
 
 def _conflict(key: str, current: bytes) -> VersionConflict:

@@ -87,8 +87,9 @@ class Transport(Protocol):
     def call(self, commands: Sequence[Command], deadline: float | None = None) -> Awaitable[list[Reply]]:
         """Must send the commands at once and, awaited, give their replies in order.
 
-        Each command is of one key (see ``key_of``) or of none. A refused command is an ``ErrorReply`` in its
-        place and does not stop the others. A cancelled call must not disturb the replies of other callers.
+        Each command is of one key or of none, and on a single server of any number of them (see ``keys_of``).
+        A refused command is an ``ErrorReply`` in its place and does not stop the others. A cancelled call
+        must not disturb the replies of other callers.
 
         Args:
             commands: At least one.
@@ -132,14 +133,14 @@ def pack(commands: Sequence[Command]) -> bytes:
     return b"".join(map(pack_one, commands))
 
 
-def key_of(command: Command) -> str | bytes | None:
-    """Return the key that decides which node of a cluster takes the command, if it has one."""
+def keys_of(command: Command) -> Sequence[bytes | str]:
+    """Return the keys that a command is of."""
     name = command[0]
-    at = 3 if name in {"EVALSHA", "EVAL"} else 1 if name in _KEYED else None
-    if at is None:
-        return None
-    key = command[at]
-    return str(key) if isinstance(key, int) else key
+    if name in {"EVALSHA", "EVAL"}:
+        keys = command[3 : 3 + int(command[2])]
+    else:
+        keys = command[1:2] if name in _KEYED else ()
+    return [str(key) if isinstance(key, int) else key for key in keys]
 
 
 _KEYED = frozenset({"DEL", "GET", "PTTL"})

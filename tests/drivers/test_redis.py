@@ -15,6 +15,7 @@ import redis
 
 from sessionkit.errors import (
     Applied,
+    BatchRefused,
     ConfigurationError,
     CorruptRecord,
     LeaseLost,
@@ -22,7 +23,17 @@ from sessionkit.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
-from sessionkit.store import ABSENT, Put, Record, SessionStore, StoreURL, Version
+from sessionkit.store import (
+    ABSENT,
+    AtomicStore,
+    Delete,
+    Put,
+    Record,
+    SessionStore,
+    StoreURL,
+    Version,
+    new_version,
+)
 from sessionkit.testing import SessionStoreConformance
 from sessionkit.testing.servers import DURABLE, RedisServer
 from sessionkit_redis import open_driver
@@ -58,6 +69,10 @@ class TestRedisConformance(SessionStoreConformance):
         self.admin.script_flush()
         receipts = await store.put_many([Put(key, b"3", None, second.version), Put(key, b"4")])
         assert await store.get(key) == Record(b"4", receipts[1].version)
+        self.admin.script_flush()
+        assert isinstance(store, AtomicStore)
+        last = await store.write_all([Put(key, b"5", None, receipts[1].version)])
+        assert await store.get(key) == Record(b"5", last.version)
 
     async def test_an_id_that_stands_elsewhere_by_chance_is_no_repeat(
         self, store: SessionStore, key: str
@@ -97,6 +112,27 @@ class TestRedisConformance(SessionStoreConformance):
             with pytest.raises(CorruptRecord, match="did not write"):
                 await call
         assert self.admin.lrange(key, 0, -1) == [b"a", b"b"]
+
+    @pytest.mark.parametrize("foreign", [b"", b"text of somebody else", None], ids=["empty", "text", "list"])
+    async def test_what_is_foreign_refuses_all_that_is_written_with_it(
+        self, store: SessionStore, key: str, foreign: bytes | None
+    ) -> None:
+        assert isinstance(store, AtomicStore)
+        if foreign is None:
+            self.admin.rpush(key, "a")
+        else:
+            self.admin.set(key, foreign)
+        before = self.admin.dump(key)
+        for write in (Put(key, b"mine"), Put(key, b"mine", None, ABSENT), Delete(key, new_version())):
+            with pytest.raises(BatchRefused, match="did not write") as caught:
+                await store.write_all([Put(f"{key}2", b"mine"), write])
+            assert {name: type(error) for name, error in caught.value.refusals.items()} == {
+                key: CorruptRecord
+            }
+            assert self.admin.keys("*") == [key.encode()]
+            assert self.admin.dump(key) == before
+        receipt = await store.write_all([Put(f"{key}2", b"mine"), Delete(key)])
+        assert await store.get_many([key, f"{key}2"]) == {f"{key}2": Record(b"mine", receipt.version)}
 
     async def test_a_lock_that_is_taken_away_cancels_its_holder(self, store: SessionStore, key: str) -> None:
         with pytest.raises(LeaseLost):
@@ -239,6 +275,86 @@ async def test_a_user_without_the_rights_is_told_so(redis_server: RedisServer) -
     redis_server.command("ACL", "DELUSER", "reader")
     assert caught.value.temporary is False
     assert_nothing_secret(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["-set", "-del", "-getrange", "resetkeys ~put* ~old*"])
+async def test_a_user_without_all_the_rights_writes_no_part(redis_server: RedisServer, missing: str) -> None:
+    rules = f"on >{SECRET} ~* +@all {missing}".split()
+    redis_server.command("ACL", "SETUSER", "partial", "reset", *rules)
+    async with open_driver(StoreURL.parse(redis_server.url())) as store:
+        receipt = await store.put("old", b"old")
+        await store.put("key", b"old", write_id=receipt.version)
+        refused: list[list[Put | Delete]] = [
+            [Delete("old"), Put("put", b"new"), Put("key", b"new")],
+            [Put("put", b"new"), Put("old", b"new"), Delete("key", receipt.version)],
+        ]
+        for writes in refused:
+            url = StoreURL.parse(f"redis://partial:{SECRET}@127.0.0.1:{redis_server.port}/0")
+            async with open_driver(url) as partial:
+                with pytest.raises(StoreUnavailable) as caught:
+                    await partial.write_all(writes)
+            assert caught.value.applied is Applied.NO
+            assert await store.get_many(["put", "old", "key"]) == dict.fromkeys(
+                ["old", "key"], Record(b"old", receipt.version)
+            )
+    redis_server.command("ACL", "DELUSER", "partial")
+
+
+async def test_a_full_server_writes_no_part(server_binary: ServerBinary) -> None:
+    with RedisServer(server_binary) as server:
+        async with open_driver(StoreURL.parse(server.url())) as store:
+            old = await store.put("old", bytes(100))
+            server.command("CONFIG", "SET", "maxmemory", "1")
+            refused: list[list[Put | Delete]] = [
+                [Put("new", b""), Put("newer", b"")],
+                [Delete("old"), Put("new", b"")],
+                [Put("new", b""), Delete("old", old.version)],
+            ]
+            for writes in refused:
+                with pytest.raises(StoreUnavailable, match="out of memory") as caught:
+                    await store.write_all(writes)
+                assert caught.value.temporary is True
+                assert caught.value.applied is Applied.NO
+                assert await store.get_many(["old", "new", "newer"]) == {
+                    "old": Record(bytes(100), old.version)
+                }
+            await store.write_all([Delete("old", old.version)])
+            assert await store.get("old") is None
+
+
+async def test_a_killed_server_has_no_part_of_what_was_written_together(server_binary: ServerBinary) -> None:
+    acknowledged: dict[int, int] = {}
+    enough = asyncio.Event()
+
+    async def write(store: AtomicStore, task: int) -> None:
+        with suppress(StoreUnavailable):
+            for number in range(1_000_000):
+                puts = [Put(f"{task}:{part}", b"%d" % number) for part in "abc"]
+                await store.write_all(
+                    [*puts, Delete(f"{task}:old:{number - 1}"), Put(f"{task}:old:{number}", b"")]
+                )
+                acknowledged[task] = number
+                if sum(acknowledged.values()) > 200:
+                    enough.set()
+
+    with RedisServer(server_binary, config=DURABLE) as server:
+        for _ in range(3):
+            acknowledged.clear()
+            enough.clear()
+            async with open_driver(StoreURL.parse(server.url())) as store:
+                tasks = [asyncio.create_task(write(store, task)) for task in range(8)]
+                async with asyncio.timeout(30):
+                    await enough.wait()
+                server.kill()
+                await asyncio.gather(*tasks)
+                server.restart()
+                for task, number in acknowledged.items():
+                    found = await store.get_many(f"{task}:{part}" for part in "abc")
+                    [value] = {record.value for record in found.values()}
+                    assert len(found) == 3
+                    assert int(value) in {number, number + 1}
+                    assert [key async for key in store.scan(f"{task}:old:")] == [f"{task}:old:{int(value)}"]
+                await store.delete_many([key async for key in store.scan("")])
 
 
 async def test_a_full_server_says_so(server_binary: ServerBinary) -> None:

@@ -105,6 +105,15 @@ class TestClusterConformance(SessionStoreConformance):
         return int(server_of(self.cluster, key).command("PTTL", key)) / 1000
 
 
+async def test_several_records_of_a_cluster_are_not_written_all_or_none(redis_cluster: RedisCluster) -> None:
+    async with opened(redis_cluster.url()) as store:
+        assert store.capabilities.atomic is False
+        first, second = keys_of_slot(7, 2)
+        with pytest.raises(ConfigurationError, match="use one server, or Sentinels, or put_many"):
+            await store.write_all([Put(first, b""), Put(second, b"")])
+        assert await store.get_many([first, second]) == {}
+
+
 HOSTILE = ["a:b", "*", "{x}", "a{x}", "{x}b", "{}", "\n", "a\r\nb", "🦊", "%", "%7Bx%7D", "#lock", "x" * 4096]
 
 

@@ -362,6 +362,23 @@ async def test_a_large_put_that_was_cancelled_overwrites_no_later_one(redis_serv
             assert await store.get("key") == Record(b"%d" % number, receipt.version)
 
 
+async def test_a_large_write_all_that_was_cancelled_overwrites_none_of_its_keys_later(
+    redis_server: RedisServer,
+) -> None:
+    large = bytes(4_000_000)
+    async with open_driver(StoreURL.parse(redis_server.url())) as store:
+        await store.write_all([Put("first", large), Put("second", large)])
+        await store.put("second", b"small")
+        for number in range(10):
+            abandoned = asyncio.create_task(store.write_all([Put("first", large), Put("second", large)]))
+            await turns()  # it is on its way, and takes a while
+            abandoned.cancel()
+            await asyncio.wait([abandoned])
+            receipt = await store.put("second", b"%d" % number)
+            await store.get_many(f"{other}" for other in range(BULK_COMMANDS))
+            assert await store.get("second") == Record(b"%d" % number, receipt.version)
+
+
 @pytest.mark.parametrize("bulk", ["by its size", "by its number"])
 async def test_a_small_put_that_was_cancelled_overwrites_no_later_large_one(
     server_binary: ServerBinary, bulk: str

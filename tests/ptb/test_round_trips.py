@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Context = ContextTypes.DEFAULT_TYPE
 
-RELEASE = str(DROP_LEASE.by_name("", ())[1]).encode()
+RELEASE = str(DROP_LEASE.by_name((), ())[1]).encode()
 
 MOST = 3
 """Lock, load, commit."""
