@@ -19,6 +19,7 @@ from sessionkit.errors import (
     StoreError,
     StoreUnavailable,
 )
+from sessionkit.resilience.arrivals import Arrivals
 from sessionkit.resilience.batches import delete_each, finish_puts, result_of
 from sessionkit.resilience.conflicts import check_policy
 from sessionkit.resilience.copies import LastKnown
@@ -155,6 +156,7 @@ class ResilientStore(SessionStore):
         self._rescue = Rescue(
             primary, self._local, self._recovery, retries, most_failures=breaker.failures, raises=raises
         )
+        self._arrivals = Arrivals(self._local, self._copies, self._recovery, clock)
         self._locks = Locks(LocalLeases(clock))
         self._closed = False
 
@@ -267,8 +269,8 @@ class ResilientStore(SessionStore):
             return receipt
         with flights.ending(key, ticket):
             put = Put(key, value, expires_in, if_version)
-            self._stands(put, receipt, ticket)
-            await self._arrived(key, receipt.version, if_version)
+            self._arrivals.stands(put, receipt, ticket)
+            await self._arrivals.arrived(key, receipt.version, if_version)
             return receipt
 
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
@@ -293,7 +295,7 @@ class ResilientStore(SessionStore):
                 if local:
                     return deleted
             self._copies.forget(key)
-            await self._arrived(key, ABSENT, if_version)
+            await self._arrivals.arrived(key, ABSENT, if_version)
         finally:
             self._flights.end(key, ticket)
         return deleted
@@ -398,13 +400,13 @@ class ResilientStore(SessionStore):
                 results = [error] * len(batch)
             for put, ticket, result in zip(batch, tickets, results, strict=True):
                 if isinstance(result, Receipt):
-                    self._stands(put, result, ticket)
+                    self._arrivals.stands(put, result, ticket)
                 else:
                     applied = getattr(result, "applied", Applied.NO)
                     self._flights.flight(put.key, ticket).known = applied is Applied.NO
 
             async def written(at: int, receipt: Receipt) -> Receipt:
-                await self._arrived(batch[at].key, receipt.version, batch[at].if_version)
+                await self._arrivals.arrived(batch[at].key, receipt.version, batch[at].if_version)
                 return receipt
 
             async def again(at: int, error: StoreError) -> Receipt:
@@ -437,7 +439,7 @@ class ResilientStore(SessionStore):
             deleted, local = await self._rescue.delete_after(error, started, key, None)
             if not local:
                 self._copies.forget(key)
-                await self._arrived(key, ABSENT)
+                await self._arrivals.arrived(key, ABSENT)
             return deleted
 
         try:
@@ -450,7 +452,7 @@ class ResilientStore(SessionStore):
                 self._copies.forget(key)
                 self._local.arrived(key, ABSENT)
             for key in wanted:
-                await self._arrived(key, ABSENT)
+                await self._arrivals.arrived(key, ABSENT)
         finally:
             for key, ticket in tickets:
                 self._flights.end(key, ticket)
@@ -553,39 +555,10 @@ class ResilientStore(SessionStore):
             logger.error("%s", error)
             exc.add_note(f"besides: {error}")
 
-    async def _arrived(
-        self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None
-    ) -> None:
-        """Take note that the primary has a write.
-
-        Args:
-            key: The record's key.
-            makes: What stands there now.
-            if_version: What the write was on the condition of.
-
-        Raises:
-            VersionConflict: A later write of the key is acknowledged, which it did not know of.
-            StoreError: The write is done, but what is left of an earlier one cannot be dropped.
-        """
-        self._recovery.failures = 0
-        if self._recovery.state is not _HEALTHY:
-            # It was on its way when another write of this key was journaled.
-            self._local.arrived(key, makes, if_version)
-        if key in self.journal.leftovers:
-            await self._outdate(key)
-
     async def _renewed(self, key: str) -> None:
         """Take note that the primary has renewed a record; this replaces no write that was set aside."""
         if key in self.journal.leftovers and key not in self.journal.quarantined:
-            await self._outdate(key)
-
-    async def _outdate(self, key: str) -> None:
-        """Drop what is left of earlier writes of a key before a later one is acknowledged."""
-        try:
-            await self.journal.outdate(key)
-        except StoreError as error:
-            error.applied = Applied.YES
-            raise
+            await self._arrivals.outdate(key)
 
     async def _put(self, put: Put) -> Receipt:
         key, value, expires_in, if_version, write_id = put
@@ -600,17 +573,9 @@ class ResilientStore(SessionStore):
         if receipt.where is Where.JOURNALED:
             self._flights.flight(put.key, ticket).known = True  # the journal knows
             return receipt
-        self._stands(put, receipt, ticket)
-        await self._arrived(put.key, receipt.version, put.if_version)
+        self._arrivals.stands(put, receipt, ticket)
+        await self._arrivals.arrived(put.key, receipt.version, put.if_version)
         return receipt
-
-    def _stands(self, put: Put, receipt: Receipt, ticket: Ticket) -> None:
-        """Take note that the primary has a put."""
-        flight = self._flights.acknowledge(put.key, ticket)
-        if flight.deleted:
-            self._copies.forget(put.key)
-        elif not flight.replaced:
-            self._copies.take(put.key, put.value, receipt.version, self._ends(put.expires_in))
 
     def _began(self, started: float) -> float:
         """Return when an operation began by ``time.monotonic``, given that by the clock.
