@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from filelock import FileLock, Timeout
 
 from sessionkit.errors import ConfigurationError, CorruptRecord, StoreUnavailable
 from sessionkit.resilience.entries import Entry
-from sessionkit.store import FileStore, PlacedStore, read_all
+from sessionkit.store import FileStore, PlacedStore, Put, read_all
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from sessionkit.store import SessionStore
+    from sessionkit.store import AtomicStore, SessionStore
 
 _PREFIX: Final = "journal:"
 _OWNER: Final = "journal-of"
@@ -32,13 +32,13 @@ class StoreFile:
             holds any.
 
     Raises:
-        ConfigurationError: The store does not outlive this process.
+        ConfigurationError: The store does not outlive this process, or cannot write records all or none.
     """
 
     def __init__(self, store: SessionStore, lock_path: Path, primary: SessionStore | None = None) -> None:
-        if not store.capabilities.durable:
+        if not (store.capabilities.durable and store.capabilities.atomic):
             raise _no_file(store)
-        self._store = store
+        self._store = cast("AtomicStore", store)
         self._lock_path = lock_path
         self._place = primary.place if isinstance(primary, PlacedStore) else None
         self._lock = FileLock(lock_path, timeout=0, thread_local=False)
@@ -102,9 +102,13 @@ class StoreFile:
             )
         return entries
 
-    async def save(self, entry: Entry) -> None:
+    async def save(self, *entries: Entry) -> None:
         """See ``JournalFile.save``."""
-        await self._store.put(_name(entry.key), entry.encode())
+        puts = [Put(_name(entry.key), entry.encode()) for entry in entries]
+        if len(puts) == 1:
+            await self._store.put(puts[0].key, puts[0].value)
+        else:
+            await self._store.write_all(puts)
 
     async def forget(self, keys: Collection[str]) -> None:
         """See ``JournalFile.forget``."""
@@ -178,5 +182,6 @@ def _name(key: str) -> str:
 
 def _no_file(store: SessionStore) -> ConfigurationError:
     return ConfigurationError(
-        f"{store!r} cannot keep a journal: that is a file on this machine, such as sqlite:///outage.db"
+        f"{store!r} cannot keep a journal: that is a file on this machine, whose records are written all or"
+        " none, such as sqlite:///outage.db"
     )

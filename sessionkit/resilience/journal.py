@@ -35,11 +35,14 @@ class JournalFile(Protocol):
         """
         ...
 
-    async def save(self, entry: Entry) -> None:
-        """Must keep the entry in place of an earlier one of its key, synced to disk when it returns.
+    async def save(self, *entries: Entry) -> None:
+        """Must keep the entries in place of earlier ones of their keys, all or none, synced when it returns.
+
+        Args:
+            entries: One or more, each of another key.
 
         Raises:
-            StoreError: It is not certain that it is kept.
+            StoreError: It is not certain that they are kept.
         """
         ...
 
@@ -131,31 +134,34 @@ class Journal:
             self._set(entry)
             self._last_seq = entry.seq
 
-    async def add(self, entry: Entry) -> None:
-        """Take an entry in place of the one of its key; when this returns it is as durable as the journal.
+    async def add(self, *entries: Entry) -> None:
+        """Take entries in place of those of their keys; when this returns they are as durable as the journal.
 
-        It counts from the moment of the call, so that whoever asks next sees it.
+        They count from the moment of the call, all at once, so that whoever asks next sees them.
+
+        Args:
+            entries: Each of another key.
 
         Raises:
-            JournalFull: There is no room; the journal is as it was.
-            StoreError: The file failed; the entry is not acknowledged, and waits all the same.
+            JournalFull: There is no room for all; the journal is as it was.
+            StoreError: The file failed; the entries are not acknowledged, and wait all the same.
         """
-        old = self._entries.get(entry.key) or self._quarantined.get(entry.key)
-        grows = entry.size - (0 if old is None else old.size)
+        grows = sum(map(self._growth, entries))
         if grows > 0 and self.bytes + grows > self.max_bytes:
-            if not self.full and entry.size <= self.max_bytes:
+            if not self.full and sum(entry.size for entry in entries) <= self.max_bytes:
                 self.full = True
                 logger.warning("the journal is full, %d keys: writes are refused", self.depth)
             raise JournalFull(
                 f"the journal is full ({self.depth} keys, {self.bytes} of {self.max_bytes} bytes), and this"
                 " write is refused; there will be room once the primary is back"
             )
-        self._set(entry)
-        if self.file is not None:
+        for entry in entries:
+            self._set(entry)
+        if self.file is not None and entries:
             try:
-                await self.file.save(entry)
+                await self.file.save(*entries)
             except StoreError as error:
-                # It may reach the primary yet.
+                # They may reach the primary yet.
                 error.applied = Applied.MAYBE
                 raise
 
@@ -239,6 +245,10 @@ class Journal:
 
     def _unforgotten(self) -> list[str]:
         return [key for key in self.leftovers if key not in self._quarantined]
+
+    def _growth(self, entry: Entry) -> int:
+        old = self._entries.get(entry.key) or self._quarantined.get(entry.key)
+        return entry.size - (0 if old is None else old.size)
 
     def _set(self, entry: Entry) -> None:
         self._drop_leftover(entry.key)

@@ -275,7 +275,7 @@ class TimedStore(SessionStore, Protocol):
 
 @runtime_checkable
 class FileStore(SessionStore, Protocol):
-    """A store that lies in one file on this machine's disk, and so can keep a journal.
+    """A store that lies in one file on this machine's disk, and so can keep a journal, if it is atomic.
 
     Each write is synced to the disk before it is acknowledged; the writes of one key take effect in the order
     in which they were asked, also when several are asked without waiting.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sessionkit.resilience import Event, Policy
-    from sessionkit.store import SessionStore
+    from sessionkit.store import AtomicStore
     from tests.resilience.history import History
     from tests.resilience.laws import Laws
 
@@ -57,7 +57,7 @@ class Actor(Client):
     def __init__(
         self,
         name: str,
-        primary: SessionStore,
+        primary: AtomicStore,
         seed: int,
         history: History,
         laws: Laws,

@@ -35,10 +35,10 @@ def ack_before_journaling(patch: pytest.MonkeyPatch) -> None:
     """A write is acknowledged before the journal's file has it."""
     add = Journal.add
 
-    async def hasty(self: Journal, entry: Entry) -> None:
+    async def hasty(self: Journal, *entries: Entry) -> None:
         file, self.file = self.file, None
         try:
-            await add(self, entry)
+            await add(self, *entries)
         finally:
             self.file = file
 
@@ -64,12 +64,12 @@ def evict_at_the_bound(patch: pytest.MonkeyPatch) -> None:
     """A full journal drops its oldest entry."""
     add = Journal.add
 
-    async def lossy(self: Journal, entry: Entry) -> None:
+    async def lossy(self: Journal, *entries: Entry) -> None:
         for old in self:
-            if self.bytes + entry.size <= self.max_bytes:
+            if self.bytes + sum(entry.size for entry in entries) <= self.max_bytes:
                 break
             self._drop(old.key)
-        await add(self, entry)
+        await add(self, *entries)
 
     patch.setattr(Journal, "add", lossy)
 

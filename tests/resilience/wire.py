@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from sessionkit.errors import Applied, StoreTimeout
-from sessionkit.store import Absent, Capabilities, Lease, Put, Receipt, Record, SessionStore, Version
+from sessionkit.store import Absent, AtomicStore, Capabilities, Delete, Lease, Put, Receipt, Record, Version
 from sessionkit.testing.virtual_time import virtual_clock
 from sessionkit_memory import MemoryStore
 from tests.resilience.recording import CALL, NOBODY, REQUEST, Call
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Through(SessionStore):
+class Through(AtomicStore):
     """Passes every call on to a store that it does not own; each goes through ``pass_on``."""
 
-    def __init__(self, inner: SessionStore) -> None:
+    def __init__(self, inner: AtomicStore) -> None:
         self._inner = inner
 
     async def pass_on(self, method: str, keys: Iterable[str], call: Callable[[], Awaitable[T]]) -> T:
@@ -68,6 +68,11 @@ class Through(SessionStore):
         batch = list(puts)
         return await self.pass_on("put_many", [put.key for put in batch], lambda: self._inner.put_many(batch))
 
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        batch = list(writes)
+        keys = [write.key for write in batch]
+        return await self.pass_on("write_all", keys, lambda: self._inner.write_all(batch, write_id=write_id))
+
     async def delete_many(self, keys: Iterable[str]) -> int:
         wanted = list(keys)
         return await self.pass_on("delete_many", wanted, lambda: self._inner.delete_many(wanted))
@@ -94,7 +99,7 @@ class Through(SessionStore):
 class Tap(Through):
     """Behind the faulty link of an instance: what comes through without a caller came late."""
 
-    def __init__(self, inner: SessionStore, instance: str) -> None:
+    def __init__(self, inner: AtomicStore, instance: str) -> None:
         super().__init__(inner)
         self._instance = instance
 
@@ -129,7 +134,7 @@ class Attempts(Through):
         most_pings: How many were at most.
     """
 
-    def __init__(self, inner: SessionStore, instance: str, mortality: Mortality, limit: float) -> None:
+    def __init__(self, inner: AtomicStore, instance: str, mortality: Mortality, limit: float) -> None:
         super().__init__(inner)
         self._instance = instance
         self._mortality = mortality
@@ -171,7 +176,7 @@ class Disk(MemoryStore):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(durable=True, scope=super().capabilities.scope)
+        return replace(super().capabilities, durable=True)
 
 
 class DiskHandle(Through):
