@@ -10,6 +10,8 @@ from sessionkit.resilience.states import State
 from sessionkit.store import check_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sessionkit.resilience.journal import Journal
     from sessionkit.resilience.recovery import Recovery
 
@@ -71,6 +73,22 @@ class Gate:
             except StoreError as error:
                 self._recovery.open(str(error))
         return key not in self._journal and await self.is_open()
+
+    async def is_open_for_all(self, keys: Sequence[str]) -> bool:
+        """Return whether the primary may be asked for all of these keys at once, as ``is_open_for`` of one.
+
+        Raises:
+            CircuitOpen: As ``is_open``.
+            StoreUnavailable: As ``is_open``.
+        """
+        if not await self.is_open():
+            return False
+        # While one is replayed, another may be journaled.
+        while waiting := [key for key in keys if key in self._journal]:
+            for key in waiting:
+                if not await self.is_open_for(key):
+                    return False
+        return await self.is_open()
 
     @property
     def _is_closed(self) -> bool:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sessionkit.errors import Applied, StoreUnavailable, VersionConflict
+from sessionkit.errors import Applied, BatchRefused, StoreUnavailable, VersionConflict
 from sessionkit.resilience.entries import Entry, Kind
 from sessionkit.store import ABSENT, RING_SIZE, Absent, Put, Receipt, Record, Version, Where, new_version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
+    from sessionkit.errors import SessionKitError
     from sessionkit.resilience.copies import Copy, LastKnown
     from sessionkit.resilience.entries import Base
     from sessionkit.resilience.flights import Flights
     from sessionkit.resilience.journal import Journal
-    from sessionkit.store import Clock
+    from sessionkit.store import Clock, Delete
 
 
 class LocalView:
@@ -91,36 +92,9 @@ class LocalView:
             JournalFull: There is no room.
             StoreError: The journal's file failed.
         """
-        write_id = put.write_id
-        assert write_id is not None
-        waiting = self.journal.get(put.key)
-        if waiting is not None and write_id in waiting.recent:
-            # A write again that this entry stands for; whether the journal's file has it is not known here.
-            await self.journal.add(waiting)
-            return Receipt(write_id, Where.JOURNALED)
-        if waiting is not None and sent and waiting.replaces(put.if_version):
-            waiting = waiting.also_sent([write_id])  # it replaces this one, also if that is refused
-            self.journal.note(waiting)
-        if waiting is not None and put.if_version is None and self._overtaken(waiting, write_id):
-            await self.journal.add(replace(waiting, recent=(*waiting.recent[: RING_SIZE - 1], write_id)))
-            return Receipt(write_id, Where.JOURNALED)
-        self._check(put.key, put.if_version)
-        await self._add(
-            put.key,
-            put.if_version,
-            Entry(
-                put.key,
-                0,
-                write_id,
-                Kind.PUT,
-                put.value,
-                deadline=self._deadline(put.expires_in),
-                expires_in=put.expires_in,
-                sent=(write_id,) if sent else (),
-                recent=(write_id, *(() if waiting is None else waiting.recent[: RING_SIZE - 1])),
-            ),
-        )
-        return Receipt(write_id, Where.JOURNALED)
+        assert put.write_id is not None
+        await self.journal.add(self._after_put(put, sent=sent))
+        return Receipt(put.write_id, Where.JOURNALED)
 
     async def delete(self, key: str, if_version: Version | None, *, sent: bool = False) -> bool:
         """Journal a deletion, and return whether there is something to delete as far as is known.
@@ -136,16 +110,46 @@ class LocalView:
             StoreError: As ``put``.
         """
         known = self.version(key)
-        waiting = self.journal.get(key)
-        # What has ended here only, by a renewal that waits, is there all the same.
-        if waiting is not None and waiting.kind is Kind.DELETE and not sent:
-            await self.journal.add(waiting)  # as in ``put``
-            return False
-        if known is not ABSENT:
-            self._check(key, if_version)
-        entry = Entry(key, 0, new_version(), Kind.DELETE, sent=(ABSENT,) if sent else ())
-        await self._add(key, if_version, entry)
+        await self.journal.add(self._after_delete(key, if_version, sent=sent))
         return known is not ABSENT
+
+    async def write_all(
+        self, writes: Sequence[Put | Delete], write_id: Version, *, sent: bool = False
+    ) -> Receipt:
+        """Journal writes, all or none.
+
+        Args:
+            writes: Puts and deletions, checked, each of another key.
+            write_id: What every put makes.
+            sent: Whether they may have reached the primary.
+
+        Raises:
+            BatchRefused: It is known here that records are at other versions.
+            JournalFull: There is no room for all.
+            StoreError: As ``put``.
+        """
+        waiting = [entry for write in writes if (entry := self.journal.get(write.key)) is not None]
+        if any(isinstance(write, Put) and self._knows(write.key, write_id) for write in writes):
+            await self.journal.add(*waiting)  # as in ``_after_put``
+            return Receipt(write_id, Where.JOURNALED if waiting else Where.PRIMARY)
+        # What was journaled since these writes began comes after all of them.
+        late = any(
+            isinstance(write, Put) and write_id in self.flights.of(write.key, None) for write in writes
+        )
+        entries: list[Entry] = []
+        refusals: dict[str, SessionKitError] = {}
+        for write in writes:
+            try:
+                if isinstance(write, Put):
+                    entries.append(self._after_put(write._replace(write_id=write_id), sent=sent))
+                else:
+                    entries.append(self._after_delete(*write, sent=sent, late=late))
+            except VersionConflict as conflict:
+                refusals[write.key] = conflict
+        if refusals:
+            raise BatchRefused(refusals)
+        await self.journal.add(*entries)
+        return Receipt(write_id, Where.JOURNALED)
 
     async def touch(self, key: str, expires_in: float | None, if_version: Version | None) -> bool:
         """Journal a renewal, and return whether there is something to renew.
@@ -161,9 +165,8 @@ class LocalView:
         self._check(key, if_version)
         waiting = self.journal.get(key)
         entry = waiting or Entry(key, 0, new_version(), Kind.TOUCH)
-        await self._add(
-            key, if_version, replace(entry, deadline=self._deadline(expires_in), expires_in=expires_in)
-        )
+        renewed = replace(entry, deadline=self._deadline(expires_in), expires_in=expires_in)
+        await self.journal.add(self._based(renewed, if_version))
         return True
 
     def version(self, key: str) -> Base:
@@ -182,6 +185,65 @@ class LocalView:
         copied = self._copied(key, renewed=entry is not None)
         return None if copied is None else Record(copied.value, copied.version, stale=True)
 
+    def _knows(self, key: str, write_id: Version) -> bool:
+        """Whether a put is known to be done, or what waits stands for it."""
+        waiting = self.journal.get(key)
+        return (waiting is not None and write_id in waiting.recent) or self.version(key) == write_id
+
+    def _after_put(self, put: Put, *, sent: bool) -> Entry:
+        """Return what waits for a key once a put is journaled.
+
+        Raises:
+            VersionConflict: See ``put``.
+        """
+        key, value, expires_in, if_version, write_id = put
+        assert write_id is not None
+        waiting = self.journal.get(key)
+        if waiting is not None and write_id in waiting.recent:
+            # A write again that this entry stands for; whether the journal's file has it is not known here.
+            return waiting
+        if waiting is not None and sent and waiting.replaces(if_version):
+            waiting = waiting.also_sent([write_id])  # it replaces this one, also if that is refused
+            self.journal.note(waiting)
+        if waiting is not None and if_version is None and self._overtaken(waiting, write_id):
+            return replace(waiting, recent=(*waiting.recent[: RING_SIZE - 1], write_id))
+        self._check(key, if_version)
+        entry = Entry(
+            key,
+            0,
+            write_id,
+            Kind.PUT,
+            value,
+            deadline=self._deadline(expires_in),
+            expires_in=expires_in,
+            sent=(write_id,) if sent else (),
+            recent=(write_id, *(() if waiting is None else waiting.recent[: RING_SIZE - 1])),
+        )
+        return self._based(entry, if_version)
+
+    def _after_delete(self, key: str, if_version: Version | None, *, sent: bool, late: bool = False) -> Entry:
+        """Return what waits for a key once a deletion is journaled.
+
+        Args:
+            key: The record's key.
+            if_version: See ``delete``.
+            sent: See ``delete``.
+            late: Whether what was journaled comes after it, unless it is on a condition.
+
+        Raises:
+            VersionConflict: See ``delete``.
+        """
+        waiting = self.journal.get(key)
+        if waiting is not None and waiting.kind is not Kind.TOUCH and late and if_version is None:
+            return waiting.also_sent([ABSENT]) if sent else waiting
+        # What has ended here only, by a renewal that waits, is there all the same.
+        if waiting is not None and waiting.kind is Kind.DELETE and not sent:
+            return waiting  # as in ``_after_put``
+        if self.version(key) is not ABSENT:
+            self._check(key, if_version)
+        entry = Entry(key, 0, new_version(), Kind.DELETE, sent=(ABSENT,) if sent else ())
+        return self._based(entry, if_version)
+
     def _overtaken(self, waiting: Entry, write_id: Version) -> bool:
         """Whether a put was on its way already when a write of its key was journaled, which replaces it.
 
@@ -195,8 +257,9 @@ class LocalView:
         if if_version is not None and known is not None and if_version != known:
             raise VersionConflict(key, current=known)
 
-    async def _add(self, key: str, if_version: Version | Absent | None, entry: Entry) -> None:
-        """Add the entry, based on what the first write of its key was based on."""
+    def _based(self, entry: Entry, if_version: Version | Absent | None) -> Entry:
+        """Return a new entry, based on what the first write of its key was based on."""
+        key = entry.key
         waiting = self.journal.get(key)
         if waiting is None:
             base = self.version(key) if if_version is None else if_version
@@ -215,16 +278,14 @@ class LocalView:
                 conditional = if_version is not None  # the renewal has changed nothing
         own = self.flights.of(key, base if conditional else None)
         others = (makes for makes in own if makes != entry.write_id)
-        await self.journal.add(
-            replace(
-                entry,
-                seq=self.journal.next_seq(),
-                base=base,
-                base_value=base_value,
-                conditional=conditional,
-                sent=(),
-            ).also_sent((*earlier, *others, *entry.sent))
-        )
+        return replace(
+            entry,
+            seq=self.journal.next_seq(),
+            base=base,
+            base_value=base_value,
+            conditional=conditional,
+            sent=(),
+        ).also_sent((*earlier, *others, *entry.sent))
 
     def _copied(self, key: str, *, renewed: bool = False) -> Copy | None:
         copied = self._copies.get(key)

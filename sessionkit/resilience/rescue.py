@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sessionkit.errors import Applied, JournalFull, LockNotAcquired, StoreError, StoreUnavailable
 from sessionkit.resilience.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from sessionkit.resilience.local import LocalView
     from sessionkit.resilience.recovery import Recovery
     from sessionkit.resilience.retrying import Retries
-    from sessionkit.store import Lease, Put, Receipt, Record, SessionStore, Version
+    from sessionkit.store import AtomicStore, Delete, Lease, Put, Receipt, Record, SessionStore, Version
 
 T = TypeVar("T")
 
@@ -55,8 +55,7 @@ class Rescue:
         error: StoreError,
         started: float,
         attempt: Callable[[], Awaitable[T]],
-        key: str | None = None,
-        *,
+        *keys: str,
         cut: bool = True,
     ) -> T:
         """Return what a later attempt gives.
@@ -65,7 +64,7 @@ class Rescue:
             error: How the first one failed.
             started: When it began, by ``time.monotonic``.
             attempt: Makes another one.
-            key: Of a write, the record's; once another write of it waits, this one must not pass that by.
+            keys: Of a write, the records'; once another write of one waits, this one must not pass that by.
             cut: Whether the deadline ends an attempt that is under way, too.
 
         Raises:
@@ -76,7 +75,7 @@ class Rescue:
             raise error  # such as a lost compare-and-set, which is no failure of the primary
 
         async def in_turn() -> T:
-            if key in self._local.journal:
+            if self._wait(keys):
                 raise StoreUnavailable("an earlier write of the record waits for the store")
             if self._recovery.state not in {State.HEALTHY, State.REPLAYING}:
                 raise error  # during the pause others have found the primary away
@@ -84,18 +83,22 @@ class Rescue:
 
         def goes_on(failure: StoreError) -> bool:
             held = isinstance(failure, LockNotAcquired)  # an answer, and no failure of the primary
-            return not held and key not in self._local.journal and self._goes_on(failure)
+            return not held and not self._wait(keys) and self._goes_on(failure)
 
         result = await self._retries.repeat(error, monotonic() - started, in_turn, goes_on, cut=cut)
         self._recovery.failures = 0
         return result
 
-    def _open(self, failure: StoreError, key: str) -> None:
+    def _wait(self, keys: Iterable[str]) -> bool:
+        """Return whether a write of one of the keys waits for the primary."""
+        return any(key in self._local.journal for key in keys)
+
+    def _open(self, failure: StoreError, *keys: str) -> None:
         """Have the primary left alone after a write whose attempts all failed for now.
 
-        Not if the failure is that another write of the key waits for it.
+        Not if the failure is that another write of a key waits for it.
         """
-        if failure.temporary and key not in self._local.journal:
+        if failure.temporary and not self._wait(keys):
             self._recovery.open(str(failure))
 
     def _hides(self, failure: StoreError) -> bool:
@@ -184,6 +187,37 @@ class Rescue:
             sent: Whether it may have reached the primary.
         """
         return await self._counted(self._local.put(put, sent=sent), sent=sent)
+
+    async def write_all_after(
+        self, error: StoreError, started: float, writes: Sequence[Put | Delete], write_id: Version
+    ) -> tuple[Receipt, bool]:
+        """Write all of it again, or into the journal, and return whether it is that."""
+        keys = [write.key for write in writes]
+        primary = cast("AtomicStore", self._primary)
+        try:
+            receipt = await self._again(
+                error, started, lambda: primary.write_all(writes, write_id=write_id), *keys
+            )
+        except StoreError as failure:
+            self._open(failure, *keys)
+            if not self._hides(failure):
+                raise
+            sent = failure.applied is not Applied.NO
+            return await self.write_all(writes, write_id, sent=sent), True
+        return receipt, False
+
+    async def write_all(
+        self, writes: Sequence[Put | Delete], write_id: Version, *, sent: bool = False
+    ) -> Receipt:
+        """Write all of it into the journal, or nothing.
+
+        Args:
+            writes: Puts and deletions, checked, each of another key.
+            write_id: What every put makes.
+            sent: Whether they may have reached the primary.
+        """
+        journaling = self._local.write_all(writes, write_id, sent=sent)
+        return await self._counted(journaling, number=len(writes), sent=sent)
 
     async def delete_after(
         self, error: StoreError, started: float, key: str, if_version: Version | None
@@ -283,8 +317,8 @@ class Rescue:
             self._recovery.open(str(error))
         return self._recovery.state in {State.HEALTHY, State.REPLAYING}
 
-    async def _counted(self, write: Coroutine[Any, Any, T], *, sent: bool = False) -> T:
-        """Return what a write into the journal returns, and count it; a closed store takes none."""
+    async def _counted(self, write: Coroutine[Any, Any, T], *, number: int = 1, sent: bool = False) -> T:
+        """Return what so many writes into the journal return, and count them; a closed store takes none."""
         if self._recovery.state is State.DRAINING:
             write.close()
             applied = Applied.MAYBE if sent else Applied.NO
@@ -297,5 +331,5 @@ class Rescue:
             if sent:
                 error.applied = Applied.MAYBE
             raise
-        self._recovery.counts.journaled += 1
+        self._recovery.counts.journaled += number
         return result

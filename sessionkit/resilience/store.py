@@ -33,9 +33,11 @@ from sessionkit.resilience.replaying import Replayer
 from sessionkit.resilience.rescue import Rescue
 from sessionkit.resilience.retrying import Retries, RetryPolicy
 from sessionkit.resilience.states import State
+from sessionkit.resilience.together import Together
 from sessionkit.store import (
     ABSENT,
     Absent,
+    AtomicStore,
     Capabilities,
     Clock,
     Lease,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from sessionkit.resilience.recovery import Counts
     from sessionkit.resilience.retrying import RetryBudget
     from sessionkit.resilience.states import Event
+    from sessionkit.store import Delete
 
 logger = logging.getLogger("sessionkit.resilience")
 
@@ -77,7 +80,7 @@ _TURN: Final = 1000
 _HEALTHY: Final = State.HEALTHY
 
 
-class ResilientStore(SessionStore):
+class ResilientStore(AtomicStore):
     """A ``SessionStore`` over another one, its primary, that rides out the primary's failures.
 
     An operation that fails is tried again where its error says that this may help and is safe. When that
@@ -157,6 +160,9 @@ class ResilientStore(SessionStore):
             primary, self._local, self._recovery, retries, most_failures=breaker.failures, raises=raises
         )
         self._arrivals = Arrivals(self._local, self._copies, self._recovery, clock)
+        self._together = Together(
+            primary, self._gate, self._rescue, self._flights, self._arrivals, self._copies
+        )
         self._locks = Locks(LocalLeases(clock))
         self._closed = False
 
@@ -457,6 +463,22 @@ class ResilientStore(SessionStore):
             for key, ticket in tickets:
                 self._flights.end(key, ticket)
         return deleted
+
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        """See ``AtomicStore.write_all``.
+
+        While degraded all of it is journaled, or nothing, with the conditions compared with what is known
+        here. The journal is written to the primary key by key: others may see a part of it meanwhile, and a
+        conflict of one key is settled without the others.
+
+        Raises:
+            ConfigurationError: Also where the primary cannot write these records together.
+            JournalFull: The primary cannot be asked, and the journal has no room for all.
+            StoreError: The journal's file failed (``applied`` is ``MAYBE``): all of it waits for the primary,
+                and a retry with the same write id acknowledges it once the file has it.
+        """
+        self._budget.requests += 1
+        return await self._together.write(writes, write_id)
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``.

@@ -13,7 +13,7 @@ from sessionkit_memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from sessionkit.store import Absent, Put, Receipt, Record, Version
+    from sessionkit.store import Absent, Delete, Put, Receipt, Record, Version
 
 T = TypeVar("T")
 
@@ -89,6 +89,10 @@ class HeldStore(MemoryStore):
     async def delete(self, key: str, *, if_version: Version | None = None) -> bool:
         delete = super().delete
         return await self._do(lambda: delete(key, if_version=if_version))
+
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        write_all = super().write_all
+        return await self._do(lambda: write_all(writes, write_id=write_id))
 
     async def touch(self, key: str, *, expires_in: float | None, if_version: Version | None = None) -> bool:
         touch = super().touch

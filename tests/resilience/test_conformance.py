@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from sessionkit.errors import StoreUnavailable
 from sessionkit.resilience import ResilientStore, RetryPolicy
-from sessionkit.store import Receipt, SessionStore, Where, check_keys, check_prefix
+from sessionkit.store import Delete, Put, Receipt, SessionStore, Where, check_keys, check_prefix
 from sessionkit.testing import ManualClock, SessionStoreConformance
 from sessionkit.testing.chaos import ChaosStore
 from sessionkit.testing.conformance import (
+    AtomicTests,
     BatchTests,
     ExpiryTests,
     LockTests,
@@ -22,7 +23,7 @@ from sessionkit_memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from sessionkit.store import Absent, Put, Record, Version
+    from sessionkit.store import Absent, Record, Version
 
 
 class TestHealthy(SessionStoreConformance):
@@ -63,6 +64,13 @@ class OfKnownKeys(ResilientStore):
     async def put_many(self, puts: Iterable[Put]) -> list[Receipt]:
         return [Receipt(receipt.version) for receipt in await super().put_many(puts)]
 
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        batch = list(writes)
+        for write in batch:
+            if isinstance(write, (Put, Delete)) and await self.get(write.key) is None:
+                await super().delete(write.key)
+        return Receipt((await super().write_all(batch, write_id=write_id)).version)
+
     async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
         try:
             record = await super().get(key, renew_for=renew_for)
@@ -99,7 +107,7 @@ class OfKnownKeys(ResilientStore):
                 yield entry.key
 
 
-class TestDegraded(RecordTests, VersionTests, ExpiryTests, BatchTests, ScanTests, LockTests):
+class TestDegraded(RecordTests, VersionTests, ExpiryTests, BatchTests, AtomicTests, ScanTests, LockTests):
     """The primary is away throughout; it returns in time for the journal to be written."""
 
     virtual_time = True
