@@ -14,6 +14,7 @@ class Ask(NamedTuple):
 
     Attributes:
         condition: "any"; "seen": the version the client had in its hands last; "absent".
+        deletes: How many of the keys, the last ones, are deleted by a ``write_all``.
     """
 
     kind: str
@@ -21,6 +22,7 @@ class Ask(NamedTuple):
     size: int = 0
     expires_in: float | None = None
     condition: str = "any"
+    deletes: int = 0
 
 
 _sizes = st.sampled_from([0, 50, 200])
@@ -43,10 +45,14 @@ def _asking(
     size: st.SearchStrategy[int] = _NOTHING,
     life: st.SearchStrategy[float | None] = _FOR_EVER,
     condition: st.SearchStrategy[str] = _ANY,
+    deletes: st.SearchStrategy[int] = _NOTHING,
 ) -> st.SearchStrategy[Ask]:
-    return st.builds(Ask, st.just(kind), keys, size, life, condition)
+    return st.builds(Ask, st.just(kind), keys, size, life, condition, deletes)
 
 
+_write_alls = _asking(
+    "write_all", _several, size=_sizes, life=_lives, condition=_conditions, deletes=st.integers(0, 2)
+)
 _puts = _asking("put", _one, size=_sizes, life=_lives, condition=_conditions)
 asks = st.one_of(
     _puts,
@@ -57,6 +63,8 @@ asks = st.one_of(
     _asking("delete", _one, condition=_conditions),
     _asking("touch", _one, life=_lives),
     _asking("put_many", _several, size=_sizes, life=_lives, condition=_conditions),
+    _write_alls,
+    _write_alls,
     _asking("get_many", _several),
     _asking("delete_many", _several),
     _asking("scan", st.just(KEYS)),

@@ -6,9 +6,9 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
-from sessionkit.errors import Applied, BatchFailed, StoreError, VersionConflict
+from sessionkit.errors import Applied, BatchFailed, BatchRefused, StoreError, VersionConflict
 from sessionkit.resilience import Kind
-from sessionkit.store import ABSENT, Put, Receipt, Version, Where
+from sessionkit.store import ABSENT, Absent, Delete, Put, Receipt, Version, Where
 from sessionkit.testing.virtual_time import virtual_clock
 from tests.resilience.history import Fate, History, Operation, Request
 from tests.resilience.recording import REQUEST
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from sessionkit.resilience import ResilientStore
-    from sessionkit.store import Absent, Record, SessionStore
+    from sessionkit.store import Record, SessionStore
     from tests.resilience.asks import Ask
     from tests.resilience.laws import Laws
 
@@ -73,10 +73,20 @@ class Client:
         writes = [self._put_of(operation) for operation in operations]
         await self._ask(operations, lambda: self.store.put_many(writes), self._written)
 
+    async def _write_all(self, ask: Ask) -> None:
+        keys = list(dict.fromkeys(ask.keys))
+        puts = max(1, len(keys) - ask.deletes)
+        first = self._write(ask, keys[0])
+        operations = [first, *(self._write(ask, key, first.version) for key in keys[1:puts])]
+        operations += [self._operation("delete", key, if_version=self._seen(ask, key)) for key in keys[puts:]]
+        writes = [self._write_of(operation) for operation in operations]
+        await self._ask(
+            operations, lambda: self.store.write_all(writes, write_id=first.version), self._written_all
+        )
+
     async def _delete(self, ask: Ask) -> None:
         key = ask.keys[0]
-        seen = self._latest.get(key) if ask.condition == "seen" else None
-        if_version = seen if isinstance(seen, bytes) else None
+        if_version = self._seen(ask, key)
         operation = self._operation("delete", key, if_version=if_version)
         await self._ask([operation], lambda: self.store.delete(key, if_version=if_version), self._deleted)
 
@@ -137,10 +147,11 @@ class Client:
         self._history.tell(f"{operations}: {error!r}", virtual_clock())
         self._end(operations, Fate.REFUSED if error.applied is Applied.NO else Fate.UNKNOWN)
         for operation in operations:
-            if isinstance(error, VersionConflict):
-                self._latest[operation.key] = error.current
-                if isinstance(error.current, bytes):
-                    self._history.told[self.name, operation.key].add(error.current)
+            refusal = error.refusals.get(operation.key) if isinstance(error, BatchRefused) else error
+            if isinstance(refusal, VersionConflict):
+                self._latest[operation.key] = refusal.current
+                if isinstance(refusal.current, bytes):
+                    self._history.told[self.name, operation.key].add(refusal.current)
             if operation.fate is Fate.REFUSED:
                 self._laws.judge_refusal(operation)
 
@@ -198,6 +209,13 @@ class Client:
                 assert isinstance(result, StoreError)
                 self._failed([operation], result)
 
+    async def _written_all(self, request: Request, receipt: Receipt) -> None:
+        fate = Fate.JOURNALED if receipt.where is Where.JOURNALED else Fate.DONE
+        self.counts["write_all journaled"] += fate is Fate.JOURNALED
+        self._end(request.operations, fate)
+        for operation in request.operations:
+            self._latest[operation.key] = ABSENT if operation.version is None else operation.version
+
     async def _deleted(self, request: Request, _: object) -> None:
         self._end(request.operations, Fate.DONE)
         for operation in request.operations:
@@ -205,11 +223,16 @@ class Client:
 
     # What is asked.
 
-    def _write(self, ask: Ask, key: str) -> Operation:
+    def _seen(self, ask: Ask, key: str) -> Version | None:
+        """Return the version a deletion is on the condition of."""
+        seen = self._latest.get(key) if ask.condition == "seen" else None
+        return seen if isinstance(seen, bytes) else None
+
+    def _write(self, ask: Ask, key: str, version: Version | None = None) -> Operation:
         seen = self._latest.get(key) if ask.condition == "seen" else None
         if_version = ABSENT if ask.condition == "absent" else seen
         number = self._history.tick()
-        version = Version(number.to_bytes(8))
+        version = version or Version(number.to_bytes(8))
         value = b"%d:" % number + b"x" * ask.size
         return self._operation(
             "put",
@@ -223,6 +246,13 @@ class Client:
 
     def _operation(self, kind: str, key: str, **rest: object) -> Operation:
         return Operation(self.name, key, kind, **rest)  # type: ignore[arg-type]
+
+    def _write_of(self, operation: Operation) -> Put | Delete:
+        """Return what a ``write_all`` is told."""
+        if operation.version is not None:
+            return self._put_of(operation)._replace(write_id=None)
+        assert not isinstance(operation.if_version, Absent)
+        return Delete(operation.key, operation.if_version)
 
     def _put_of(self, operation: Operation) -> Put:
         return Put(

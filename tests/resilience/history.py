@@ -94,13 +94,13 @@ class History:
     Attributes:
         changes: What the primary did.
         operations: What was asked, by instance and key.
-        written: The put of each version.
-        applied: The changes that made a version.
+        written: The put of each version of a key; writes that are all or none share one.
+        applied: The changes that made it.
         seen: At which tick an instance first had a version of a key in its hands.
         told: The same, with the versions that were only named in conflicts.
         resets: When an instance was last told that its writes of a key may be gone.
         conflicts: When those were reported conflicts.
-        removed: At which tick a version was deleted.
+        removed: At which tick it was deleted.
         kills: Which instance was killed when, in seconds.
         lost: At which tick an instance was told that its journal is gone.
         forgetful: The instances that lost some of what they knew of the primary.
@@ -113,13 +113,13 @@ class History:
         self.changes: list[Change] = []
         self.last: dict[str, Change] = {}
         self.operations: defaultdict[tuple[str, str], list[Operation]] = defaultdict(list)
-        self.written: dict[Version, Operation] = {}
-        self.applied: defaultdict[Version, list[Change]] = defaultdict(list)
+        self.written: dict[tuple[str, Version], Operation] = {}
+        self.applied: defaultdict[tuple[str, Version], list[Change]] = defaultdict(list)
         self.seen: defaultdict[tuple[str, str], dict[Version, int]] = defaultdict(dict)
         self.told: defaultdict[tuple[str, str], set[Version]] = defaultdict(set)
         self.resets: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.conflicts: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.removed: dict[Version, int] = {}
+        self.removed: dict[tuple[str, Version], int] = {}
         self.kills: list[tuple[str, float]] = []
         self.forgetful: set[str] = set()
         self.lost: defaultdict[str, int] = defaultdict(int)
@@ -141,7 +141,7 @@ class History:
         self.operations[operation.instance, operation.key].append(operation)
         self.tell(f"{operation}...", now)
         if operation.version is not None:
-            self.written[operation.version] = operation
+            self.written[operation.key, operation.version] = operation
 
     def end(self, operation: Operation, fate: Fate, now: float) -> None:
         operation.ended = self.tick()
@@ -188,7 +188,7 @@ class History:
         self.tick()
         for place in self.operations:
             self.resets[place] = self.now
-        self.removed = {version: tick for version, tick in self.removed.items() if tick < self._checkpoint}
+        self.removed = {made: tick for made, tick in self.removed.items() if tick < self._checkpoint}
 
     def acknowledged(self, instance: str, key: str) -> Operation | None:
         """Return the last acknowledged put or deletion."""
@@ -199,7 +199,7 @@ class History:
         )
         return max(done, key=lambda operation: operation.begun, default=None)
 
-    def unanswered(self, version: Version, epoch: int) -> bool:
+    def unanswered(self, key: str, version: Version, epoch: int) -> bool:
         """Return whether nobody who had sent this write has learned that it was applied.
 
         Then it may be applied again once its record is gone, as a store remembers nothing of what is not
@@ -210,6 +210,6 @@ class History:
             and not any(
                 name == change.call.instance and change.at <= at <= change.at + 1 for name, at in self.kills
             )
-            for change in self.applied[version]
+            for change in self.applied[key, version]
             if change.epoch == epoch
         )

@@ -53,15 +53,14 @@ class Laws:
             if not change.call.late:
                 self._judge_life(change)
         if change.kind == "put":
-            self._history.applied[change.version].append(change)
-            self._history.removed.pop(
-                change.version, None
-            )  # what is based on it now is based on what is there
+            self._history.applied[change.key, change.version].append(change)
+            # What is based on it now is based on what is there.
+            self._history.removed.pop((change.key, change.version), None)
         elif change.kind == "delete":
-            self._history.removed[change.version] = change.tick
+            self._history.removed[change.key, change.version] = change.tick
 
     def _judge_put(self, change: Change) -> None:
-        written = self._history.written.get(change.version)
+        written = self._history.written.get((change.key, change.version))
         if written is None:
             if change.call.instance not in self._resolving:
                 self.breach(3, f"{change} writes what nobody asked for")
@@ -73,10 +72,11 @@ class Laws:
         self._judge_order(change, written)
 
     def _judge_repetition(self, change: Change) -> None:
-        before = [other for other in self._history.applied[change.version] if other.epoch == change.epoch]
+        applied = self._history.applied[change.key, change.version]
+        before = [other for other in applied if other.epoch == change.epoch]
         if not before:
             return
-        if self._history.unanswered(change.version, change.epoch):
+        if self._history.unanswered(change.key, change.version, change.epoch):
             self.exempt["applied again, as no answer had come and the record was gone"] += 1
         elif change.call.late:
             self.exempt["applied again by the network"] += 1
@@ -87,30 +87,32 @@ class Laws:
         if change.call.instance in self._resolving or change.call.late:
             return
         put_back = -1
-        for version in self._ancestors(change.version):
+        key = change.key
+        for version in self._ancestors(key, change.version):
             by_policy = [
                 other.tick
-                for other in self._history.applied[version]
+                for other in self._history.applied[key, version]
                 if other.call.instance in self._resolving
             ]
             put_back = max([put_back, *by_policy])
-            if version not in self._history.removed:
+            removed = self._history.removed.get((key, version))
+            if removed is None:
                 continue
-            if self._history.removed[version] < put_back:
+            if removed < put_back:
                 self.exempt["a deletion undone by a policy, and the value read since"] += 1
                 continue
-            written = self._history.written.get(version)
+            written = self._history.written.get((key, version))
             ours = written is not None and written.instance == change.call.instance
-            if ours and self._history.unanswered(version, change.epoch):
+            if ours and self._history.unanswered(key, version, change.epoch):
                 self.exempt["a deletion undone, as no answer had come"] += 1
             else:
                 self.breach(3, f"{change} brings back what came from {version!r}, which was deleted")
 
-    def _ancestors(self, version: Version) -> Iterator[Version]:
+    def _ancestors(self, key: str, version: Version) -> Iterator[Version]:
         current: object = version
         while isinstance(current, bytes):
             yield Version(current)
-            written = self._history.written.get(Version(current))
+            written = self._history.written.get((key, Version(current)))
             current = None if written is None else written.if_version
 
     def _judge_order(self, change: Change, written: Operation) -> None:
@@ -133,7 +135,7 @@ class Laws:
                 self.breach(3, f"{change} goes over what {instance} has never seen")
         elif change.if_version is None and not change.call.late:
             if change.kind == "put":
-                asked = self._history.written.get(change.version)
+                asked = self._history.written.get((change.key, change.version))
                 asks = [] if asked is None else [asked]
             else:
                 asks = [] if change.call.request is None else change.call.request.operations
@@ -145,7 +147,7 @@ class Laws:
 
     def _judge_life(self, change: Change) -> None:
         operations = self._history.operations[change.call.instance, change.key]
-        written = self._history.written.get(change.version) if change.kind == "put" else None
+        written = self._history.written.get((change.key, change.version)) if change.kind == "put" else None
         since = 0 if written is None else written.begun
         ends = [
             operation.latest_end(change.at)
@@ -180,8 +182,8 @@ class Laws:
         if last is not None and last.ended is not None and last.ended > operation.begun:
             bound = False  # it was asked meanwhile
         if record is not None:
-            written = self._history.written.get(record.version)
-            if written is not None and (written.key, written.value) != (operation.key, record.value):
+            written = self._history.written.get((operation.key, record.version))
+            if written is not None and written.value != record.value:
                 self.breach(2, f"{operation} read {record}, which is not what was written")
             if bound and last is not None and self._is_older(record.version, last):
                 self.breach(2, f"{operation} read {record}, and {last} had been acknowledged")
@@ -195,14 +197,14 @@ class Laws:
         if version == last.version:
             return False
         place = last.instance, last.key
-        written = self._history.written.get(version)
+        written = self._history.written.get((last.key, version))
         if written is not None and written.instance == last.instance:
             known = written.ended is not None and written.ended < last.begun
         else:
             known = self._history.seen[place].get(version, last.begun) < last.begun
         again = any(
             change.tick > last.begun and (change.call.late or change.call.instance != last.instance)
-            for change in self._history.applied[version]
+            for change in self._history.applied[last.key, version]
         )
         return known and not again
 
@@ -239,7 +241,7 @@ class Laws:
 
     def judge_refusal(self, operation: Operation) -> None:
         """Judge that an operation was said not to be applied."""
-        if operation.version is not None and self._history.applied[operation.version]:
+        if operation.version is not None and self._history.applied[operation.key, operation.version]:
             self.breach(10, f"{operation} was said not to be applied, and was")
         deleted = (
             change
@@ -282,7 +284,7 @@ class Laws:
                 assert operation.ended is not None
                 reported = max(self._history.conflicts[name, key], self._history.lost[name])
                 ended = (
-                    self._history.applied[operation.version or Version(b"")]
+                    self._history.applied[key, operation.version or Version(b"")]
                     or any(
                         other is not operation and other.fate in POSSIBLE and other.overlaps(operation.begun)
                         for other in writes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from sessionkit.errors import SessionKitError
-from sessionkit.store import Absent, Put, Receipt, Record, Version, receipts_of
+from sessionkit.store import Absent, Delete, Put, Receipt, Record, Version, receipts_of
 from sessionkit.testing.virtual_time import virtual_clock
 from sessionkit_memory import MemoryStore
 
@@ -148,6 +148,20 @@ class RecordingStore(MemoryStore):
             except SessionKitError as error:
                 results.append(error)
         return receipts_of(results)
+
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        batch = list(writes)
+        before = {write.key: await super(RecordingStore, self).get(write.key) for write in batch}
+        receipt = await super().write_all(batch, write_id=write_id)
+        for write in batch:
+            old, new = before[write.key], await super().get(write.key)
+            if new is not None and new.version == receipt.version and new != old:
+                replaced = None if old is None else old.version
+                expires_in = write.expires_in if isinstance(write, Put) else None
+                self._note("put", write.key, new.version, replaced, write.if_version, expires_in)
+            elif old is not None and new is None:
+                self._note("delete", write.key, old.version, None, write.if_version, None)
+        return receipt
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         return sum([await self.delete(key) for key in keys])

@@ -22,6 +22,8 @@ _REACHED: Final = (
     "JournalFull",
     "CircuitOpen",
     "VersionConflict",
+    "BatchRefused",
+    "write_all journaled",
     "read stale",
     "retries refused",
     "fault: refuse",

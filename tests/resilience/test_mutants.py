@@ -18,13 +18,13 @@ from sessionkit.resilience.replaying import Outcome, Replayer
 from sessionkit.resilience.rescue import Rescue
 from sessionkit.resilience.retrying import RetryBudget
 from sessionkit.resilience.states import State
-from sessionkit.store import Record
+from sessionkit.store import Put, Receipt, Record, Where
 from tests.resilience.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from sessionkit.store import Absent, Version
+    from sessionkit.store import Absent, Delete, Version
 
 
 _EXAMPLES: Final = 150
@@ -141,6 +141,22 @@ def outages_are_hidden_against_orders(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Rescue, "_hides", hides)
 
 
+def a_part_is_journaled(patch: pytest.MonkeyPatch) -> None:
+    """What is to be all or none is journaled up to what is in the way."""
+
+    async def in_turn(
+        self: LocalView, writes: Sequence[Put | Delete], write_id: Version, *, sent: bool = False
+    ) -> Receipt:
+        for write in writes:
+            if isinstance(write, Put):
+                await self.put(write._replace(write_id=write_id), sent=sent)
+            else:
+                await self.delete(*write, sent=sent)
+        return Receipt(write_id, Where.JOURNALED)
+
+    patch.setattr(LocalView, "write_all", in_turn)
+
+
 MUTANTS: Final[tuple[Callable[[pytest.MonkeyPatch], None], ...]] = (
     ack_before_journaling,
     replay_without_base_check,
@@ -152,6 +168,7 @@ MUTANTS: Final[tuple[Callable[[pytest.MonkeyPatch], None], ...]] = (
     two_probes,
     the_journal_is_not_read,
     outages_are_hidden_against_orders,
+    a_part_is_journaled,
 )
 
 
