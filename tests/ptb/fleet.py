@@ -54,6 +54,12 @@ class Instance:
         assert line, f"the bot did not start: {self._log.read_text()[-3000:]}"
         self.port = int(line)
 
+    async def died(self) -> None:
+        """Return once it has died by itself."""
+        assert self._process is not None
+        await self._process.wait()
+        self.port = None
+
     async def kill(self) -> None:
         """Kill it with SIGKILL, if it runs."""
         self.port = None
@@ -165,11 +171,13 @@ class Crowd:
             self.answered.release()
 
 
-async def harass(fleet: Fleet, crowd: Crowd, kills: int, pause: int, rng: random.Random) -> None:
+async def harass(
+    fleet: Fleet, answered: asyncio.Semaphore, kills: int, pause: int, rng: random.Random
+) -> None:
     """Kill an instance every so many answers, and start it again."""
     for _ in range(kills):
         for _ in range(rng.randint(1, pause)):
-            await crowd.answered.acquire()
+            await answered.acquire()
         instance = rng.choice(fleet.instances)
         await instance.kill()
         fleet.kills += 1

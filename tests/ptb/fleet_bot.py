@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -20,7 +21,7 @@ from telegram.ext import (
     filters,
 )
 
-from sessionkit.ptb import SessionApplication, SessionPersistence, on_commit
+from sessionkit.ptb import DurableInbox, SessionApplication, SessionPersistence, on_commit
 
 Context = ContextTypes.DEFAULT_TYPE
 
@@ -60,6 +61,31 @@ async def wrong(update: Update, context: Context) -> None:
     if int(update.message.text.split()[1]) > context.user_data.get(f"last in {chat_id}", 0):
         wrong = {"wrong": update.message.text, "chat": chat_id}
         on_commit(context.bot.send_message, chat_id, json.dumps(wrong))
+
+
+def tick_to(state: str | int) -> Any:
+    """Return a handler that counts ``tick K``, whatever K is, and leads to a state."""
+
+    async def tick(update: Update, context: Context) -> str | int:
+        message, user, chat = update.message, update.effective_user, update.effective_chat
+        assert message is not None
+        assert message.text is not None
+        assert user is not None
+        assert chat is not None
+        assert context.user_data is not None
+        assert context.chat_data is not None
+        for data in (context.user_data, context.chat_data, context.bot_data):
+            data["n"] = data.get("n", 0) + 1
+        context.user_data.setdefault(f"ticks in {chat.id}", []).append(int(message.text.split()[1]))
+        on_commit(context.bot.send_message, chat.id, json.dumps({"tick": message.text}))
+        return state
+
+    return MessageHandler(filters.Regex(r"^tick \d+$"), tick)
+
+
+async def boom(update: Update, context: Context) -> None:
+    """Kill the process."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def nap(update: Update, context: Context) -> str:
@@ -108,9 +134,11 @@ STEP = filters.Regex(r"^step \d+$")
 
 async def main() -> None:
     """Serve until killed."""
+    builder = ApplicationBuilder()
+    if "INBOX" in os.environ:
+        builder.update_queue(DurableInbox(int(os.environ["INBOX"])))
     application = (
-        ApplicationBuilder()
-        .application_class(SessionApplication, {"lease": float(os.environ["LEASE"]), "sweep": 1.0})
+        builder.application_class(SessionApplication, {"lease": float(os.environ["LEASE"]), "sweep": 1.0})
         .token(os.environ["TELEGRAM_BOT_TOKEN"])
         .base_url(os.environ["TELEGRAM_BASE_URL"])
         .persistence(SessionPersistence())
@@ -138,7 +166,18 @@ async def main() -> None:
         ),
         group=1,
     )
-    application.add_handler(CommandHandler("hello", hello), group=2)
+    application.add_handler(
+        ConversationHandler(
+            entry_points=[tick_to("one")],
+            states={"one": [tick_to("two")], "two": [tick_to(ConversationHandler.END)]},
+            fallbacks=[],
+            name="ticks",
+            persistent=True,
+        ),
+        group=2,
+    )
+    application.add_handler(CommandHandler("hello", hello), group=3)
+    application.add_handler(CommandHandler("boom", boom), group=3)
     application.add_error_handler(report)
 
     async def receive(request: web.Request) -> web.Response:

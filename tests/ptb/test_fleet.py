@@ -6,16 +6,21 @@ import asyncio
 import json
 import random
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sessionkit import open_store
 from sessionkit.ptb import SessionPersistence
+from sessionkit.ptb.data_keys import DataKeys
+from sessionkit.ptb.inbox import DEFAULT_ATTEMPTS
 from tests.ptb.fleet import Crowd, Fleet, harass
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sessionkit.store import SessionStore
     from sessionkit.testing.botapi import BotApiServer, Call
     from sessionkit.testing.servers import RedisServer
 
@@ -95,7 +100,7 @@ async def test_instances_that_are_killed_take_no_answer_back(
     async with Fleet(api, redis_server.url(), 4 if heavy else 2, tmp_path, LEASE=lease) as fleet:
         crowd = Crowd(api, patience=20 if heavy else 5)
         killer = asyncio.create_task(
-            harass(fleet, crowd, 25 if heavy else 1, 200 if heavy else 60, random.Random(1))
+            harass(fleet, crowd.answered, 25 if heavy else 1, 200 if heavy else 60, random.Random(1))
         )
         await roam(crowd, api, updates)
         killer.cancel()
@@ -111,6 +116,86 @@ async def test_instances_that_are_killed_take_no_answer_back(
         assert data["n"] <= chats[chat]["n"]
     assert updates - crowd.unanswered <= (await stored.get_bot_data())["n"] <= updates
     await stored.flush()
+
+
+async def emptied(api: BotApiServer, store: SessionStore) -> None:
+    """Return once every update is processed; looked at, as only the store knows."""
+    inboxes = DataKeys("telegram_bot:").inboxes.start
+    async with asyncio.timeout(300):
+        while True:
+            waiting = [key async for key in store.scan(inboxes)]
+            if not (waiting or api.pending_updates):
+                return
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("server_binary", ["valkey"], indirect=True)
+@pytest.mark.parametrize("size", [1, 2, 4])
+async def test_with_an_inbox_no_update_is_missing_and_none_counts_twice(
+    api: BotApiServer,
+    redis_server: RedisServer,
+    tmp_path: Path,
+    size: int,
+    updates: int,
+    request: pytest.FixtureRequest,
+) -> None:
+    heavy = request.config.getoption("heavy")
+    if size != 2 and not heavy:
+        pytest.skip("other than two instances: --heavy")
+    answered = asyncio.Semaphore(0)
+
+    @api.on_call
+    def note(call: Call) -> None:
+        if call.method == "sendMessage":
+            answered.release()
+
+    ticks = list(range(1, updates // (2 * USERS) + 1))
+    store = open_store(redis_server.url())
+    async with (
+        store,
+        Fleet(api, redis_server.url(), size, tmp_path, LEASE="5" if heavy else "1", INBOX="50") as fleet,
+    ):
+        killer = asyncio.create_task(
+            harass(fleet, answered, 25 if heavy else 2, 150 if heavy else 60, random.Random(size))
+        )
+        for number in ticks:  # nobody waits for an answer
+            for user in map(api.user, range(1, USERS + 1)):
+                await user.send(f"tick {number}")
+                await user.in_chat(api.group(-1000 - user.id % GROUPS)).send(f"tick {number}")
+        await emptied(api, store)
+        killer.cancel()
+    sys.stdout.write(f"{updates} updates, {fleet.kills} kills\n")
+    assert fleet.kills > 0
+    stored = SessionPersistence(redis_server.url())
+    groups = {user: -1000 - user % GROUPS for user in range(1, USERS + 1)}
+    assert await stored.get_user_data() == {
+        user: {"n": 2 * len(ticks), f"ticks in {user}": ticks, f"ticks in {group}": ticks}
+        for user, group in groups.items()
+    }
+    members = Counter(groups.values())
+    assert await stored.get_chat_data() == {
+        **{user: {"n": len(ticks)} for user in groups},
+        **{group: {"n": size * len(ticks)} for group, size in members.items()},
+    }
+    assert await stored.get_bot_data() == {"n": updates}
+    state = ("none", "one", "two")[len(ticks) % 3]
+    states = {} if state == "none" else {(c, u): state for u, group in groups.items() for c in (u, group)}
+    assert await stored.get_conversations("ticks") == states
+    await stored.flush()
+
+
+@pytest.mark.parametrize("server_binary", ["valkey"], indirect=True)
+async def test_an_update_that_kills_each_process_is_set_aside(
+    api: BotApiServer, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    async with Fleet(api, redis_server.url(), 1, tmp_path, LEASE="0.5", INBOX="50") as fleet:
+        [instance] = fleet.instances
+        await api.user(1).send("/boom")
+        for _ in range(1 + DEFAULT_ATTEMPTS):
+            await instance.died()
+            await instance.start()
+        await api.user(1).send("/hello").expects("hello")
+        assert "UpdateSetAside" in fleet.output()
 
 
 @pytest.mark.parametrize("server_binary", ["valkey"], indirect=True)
