@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -22,7 +23,18 @@ from sessionkit.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from sessionkit.store import ABSENT, Put, Receipt, Record, SessionStore, Version, new_version
+from sessionkit.store import (
+    ABSENT,
+    AtomicStore,
+    Capabilities,
+    Delete,
+    Put,
+    Receipt,
+    Record,
+    SessionStore,
+    Version,
+    new_version,
+)
 from sessionkit.testing import ManualClock, SessionStoreConformance, run_in_virtual_time, virtual_clock
 from sessionkit.testing.chaos import ChaosStore
 from sessionkit_memory import MemoryStore
@@ -54,6 +66,11 @@ async def _lock(store: SessionStore) -> None:
         pass
 
 
+async def _write_all(store: SessionStore) -> None:
+    assert isinstance(store, AtomicStore)
+    await store.write_all([Put("b", b"new"), Delete("a")])
+
+
 OPERATIONS: dict[str, Callable[[SessionStore], Coroutine[Any, Any, object]]] = {
     "get": lambda store: store.get("a", renew_for=60),
     "put": lambda store: store.put("a", b"new"),
@@ -62,6 +79,7 @@ OPERATIONS: dict[str, Callable[[SessionStore], Coroutine[Any, Any, object]]] = {
     "get_many": lambda store: store.get_many(["a"]),
     "put_many": lambda store: store.put_many([Put("a", b"new")]),
     "delete_many": lambda store: store.delete_many(["a"]),
+    "write_all": _write_all,
     "scan": _scan,
     "lock": _lock,
     "ping": lambda store: store.ping(),
@@ -434,7 +452,9 @@ async def test_a_batch_is_half_applied_at_random(store: ChaosStore, inner: Inner
     assert await store.put_many(puts) == [Receipt(cast("Version", put.write_id)) for put in puts]
 
 
-@pytest.mark.parametrize("operation", ["get", "put", "delete", "touch", "get_many", "delete_many", "lock"])
+@pytest.mark.parametrize(
+    "operation", ["get", "put", "delete", "touch", "get_many", "delete_many", "write_all", "lock"]
+)
 async def test_a_poisoned_key_fails_what_names_it(store: ChaosStore, inner: Inner, operation: str) -> None:
     store.fail_key("a", CorruptRecord("poison"))
     with pytest.raises(CorruptRecord, match="poison"):
@@ -580,6 +600,35 @@ async def test_a_rollback_undoes_puts_and_deletes(store: ChaosStore, inner: Inne
             "b": Record(b"2", before["b"].version),
             "c": Record(b"3", before["c"].version),
         }
+
+
+async def test_a_rollback_undoes_what_was_written_together(store: ChaosStore, clock: ManualClock) -> None:
+    write_id = new_version()
+    writes = [Put("b", b"v", 10), Put("c", b"v")]
+    await store.write_all(writes, write_id=write_id)
+    clock.advance(5)
+    await store.write_all(writes, write_id=write_id)  # changes nothing, and so prolongs nothing
+    await store.checkpoint()
+    await store.write_all([Put("b", b"lost"), Put("d", b"lost"), Delete("a"), Delete("c")])
+    await store.roll_back()
+    found = await store.get_many(["a", "b", "c", "d"])
+    assert {key: record.value for key, record in found.items()} == {"a": b"old", "b": b"v", "c": b"v"}
+    assert found["b"].version == found["c"].version == write_id
+    clock.advance(5)
+    assert sorted(await _scan(store)) == ["a", "c"]
+
+
+async def test_a_store_in_front_of_one_that_is_not_atomic_is_not_either() -> None:
+    class OneByOne(MemoryStore):
+        @property
+        def capabilities(self) -> Capabilities:
+            return replace(super().capabilities, atomic=False)
+
+    async with ChaosStore(OneByOne(), seed=7) as store:
+        assert store.capabilities.atomic is False
+        with pytest.raises(ConfigurationError, match="all or none"):
+            await store.write_all([Put("a", b"")])
+        assert await _scan(store) == []
 
 
 async def test_after_a_rollback_the_last_write_id_is_known(store: ChaosStore) -> None:

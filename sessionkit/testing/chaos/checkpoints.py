@@ -6,9 +6,11 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from sessionkit.errors import ConfigurationError
-from sessionkit.store import RING_SIZE, Put, Receipt, Record, SessionStore, Version, read_all
+from sessionkit.store import RING_SIZE, Delete, Put, Receipt, Record, SessionStore, Version, read_all
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sessionkit.store import Clock
 
 
@@ -34,12 +36,22 @@ class Checkpoints:
 
     def written(self, put: Put, receipt: Receipt) -> None:
         """Take note of a put; one that is repeated has changed nothing."""
-        known = self._known.get(put.key)
-        ring = known.ring if known is not None and known.deadline > self._clock() else ()
+        ring = self._ring(put.key)
         if receipt.version not in ring:
             self._known[put.key] = _Known(
                 (receipt.version, *ring[: RING_SIZE - 1]), self._deadline(put.expires_in)
             )
+
+    def written_all(self, writes: Iterable[Put | Delete], receipt: Receipt) -> None:
+        """Take note of writes that were done together; a repetition has changed nothing."""
+        batch = list(writes)
+        if any(isinstance(write, Put) and receipt.version in self._ring(write.key) for write in batch):
+            return
+        for write in batch:
+            if isinstance(write, Put):
+                self.written(write, receipt)
+            else:
+                self.deleted(write.key)
 
     def renewed(self, key: str, expires_in: float | None) -> None:
         """Take note of a record's new expiry."""
@@ -85,6 +97,10 @@ class Checkpoints:
                 self._known[key] = known
         for put, receipt in zip(puts, await store.put_many(puts), strict=True):
             self.written(put, receipt)
+
+    def _ring(self, key: str) -> tuple[Version, ...]:
+        known = self._known.get(key)
+        return known.ring if known is not None and known.deadline > self._clock() else ()
 
     def _known_of(self, key: str, record: Record) -> _Known | None:
         known = self._known.get(key)

@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from sessionkit.errors import BatchFailed, SessionKitError, StoreUnavailable
+from sessionkit.errors import BatchFailed, ConfigurationError, SessionKitError, StoreUnavailable
 from sessionkit.store import (
     Absent,
+    AtomicStore,
     Capabilities,
     Clock,
+    Delete,
     Lease,
     Put,
     Receipt,
@@ -26,6 +28,7 @@ from sessionkit.store import (
     check_put,
     check_puts,
     check_version,
+    check_writes,
     milliseconds,
     receipts_of,
 )
@@ -39,10 +42,10 @@ if TYPE_CHECKING:
 _SCAN_PAGE: Final = 100
 
 
-class ChaosStore(StoreSwitches, SessionStore):
+class ChaosStore(StoreSwitches, AtomicStore):
     """Any store, with faults that are switched on and off while it is used; see ``StoreSwitches``.
 
-    A call of any method of ``SessionStore`` but ``aclose`` is one operation, and so is each page of a scan,
+    A call of any method of ``AtomicStore`` but ``aclose`` is one operation, and so is each page of a scan,
     of 100 keys. Arguments are checked before any fault is met. Its errors are temporary, but for those that
     a test passes.
 
@@ -205,6 +208,25 @@ class ChaosStore(StoreSwitches, SessionStore):
             return deleted
 
         return await self._meet_once(call, wanted)
+
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        """See ``AtomicStore.write_all``; it fails, or is lost, as a whole.
+
+        Raises:
+            ConfigurationError: Also if the inner store is not atomic.
+        """
+        inner = self._store
+        if not (isinstance(inner, AtomicStore) and inner.capabilities.atomic):
+            raise ConfigurationError(f"{inner!r} cannot write several records all or none")
+        batch = check_writes(writes, write_id, inner.capabilities.max_value_bytes)
+        self._check_open()
+
+        async def call() -> Receipt:
+            receipt = await inner.write_all(batch, write_id=write_id)
+            self._checkpoints.written_all(batch, receipt)
+            return receipt
+
+        return await self._meet_once(call, [write.key for write in batch])
 
     async def scan(self, prefix: str) -> AsyncIterator[str]:
         """See ``SessionStore.scan``."""
