@@ -96,19 +96,21 @@ class KeyboardSlot:
         uuid: PTB's id of the keyboard.
     """
 
-    __slots__ = ("_keyboards", "_uuid", "key")
+    __slots__ = ("_keyboards", "_stored", "_uuid", "key")
 
     def __init__(self, key: str, keyboards: Keyboards, uuid: str) -> None:
         self.key = key
         self._keyboards = keyboards
         self._uuid = uuid
+        self._stored: object | None = None
 
     def read(self) -> object | None:
-        """Return None: what is here is not asked for."""
-        return None
+        """Return what was stored: when a button was last pressed is PTB's own business."""
+        return self._stored
 
     def write(self, value: object | None) -> None:
         """See ``Slot.write``; PTB's cache has its own bound."""
+        self._stored = value
         match value:
             case (float(access_time), dict(buttons)):
                 self._keyboards.put(self._uuid, access_time, buttons)

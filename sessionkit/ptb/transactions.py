@@ -87,7 +87,8 @@ class Transactions:
                 bot.stored()
         except BaseException:
             for key in concerned:
-                if bot is None or key != bot.key:
+                # What has no slot is of messages that were sent, whatever becomes of the update.
+                if (bot is None or key != bot.key) and self._ledger.cell(key).slot is not None:
                     self._ledger.revert(key)
             if bot is not None:
                 bot.revert()

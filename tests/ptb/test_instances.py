@@ -548,7 +548,7 @@ async def test_a_button_is_known_to_an_instance_that_did_not_send_it(
     async def take(update: Update, context: Context) -> None:
         assert update.callback_query is not None
         pressed.append(update.callback_query.data)
-        if len(pressed) == 2:
+        if len(pressed) == 3:
             context.drop_callback_data(update.callback_query)
 
     def set_up(application: AnyApplication) -> None:
@@ -574,13 +574,14 @@ async def test_a_button_is_known_to_an_instance_that_did_not_send_it(
         instance(set_up, configure=arbitrary) as one,
         instance(set_up, configure=arbitrary) as two,
         instance(set_up, configure=arbitrary) as three,
+        instance(set_up, configure=arbitrary) as four,
     ):
         await one.process_update(message(one, 1, "/offer"))
         call = await api.wait_for_call("sendMessage")
         [[button]] = json.loads(call.params["reply_markup"])["inline_keyboard"]
-        for application in (one, two, three):
+        for application in (one, two, three, four):
             await application.process_update(press(application, button["callback_data"]))
-    expected: list[object] = [("item", {"n": 5}), ("item", {"n": 5})]
-    assert pressed[:2] == expected
-    assert isinstance(pressed[2], InvalidCallbackData), "it was dropped"
+    expected: list[object] = [("item", {"n": 5})] * 3
+    assert pressed[:3] == expected
+    assert isinstance(pressed[3], InvalidCallbackData), "it was dropped"
     assert [key async for key in store.scan("")] == []
