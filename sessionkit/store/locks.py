@@ -8,7 +8,8 @@ import random
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 from sessionkit.errors import (
@@ -23,11 +24,12 @@ from sessionkit.errors import (
 from sessionkit.store.checks import check_key, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
 logger = logging.getLogger("sessionkit.locks")
 
 _PAUSE = (0.05, 0.1)
+_GRACE = 1.0
 _LOOK_AGAIN = (0.005, 0.05)
 
 
@@ -84,8 +86,7 @@ class Locks:
     def __init__(self, keeper: LeaseKeeper) -> None:
         self._keeper = keeper
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Turn]] = WeakKeyDictionary()
-        self._held: dict[str, _Held] = {}
-        self._takes: set[asyncio.Task[tuple[float, int]]] = set()
+        self._grants: dict[str, _Grant] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -102,43 +103,54 @@ class Locks:
         async with self._turn(key, give_up):
             if self._closing:
                 raise _closed(key)
-            # A task of ours, as it must end, and free what it took, when the store is closed.
-            take = loop.create_task(self._take(key, token, lease, give_up))
-            self._takes.add(take)
-            take.add_done_callback(self._takes.discard)
+            grant = self._grants[token] = _Grant(key, loop)
             try:
-                started, fence = await take
-                async with _limit(key, started + lease) as limit:
+                async with grant.limit:
+                    started, fence = await self._take(key, token, lease, give_up)
+                    grant.stage = _Stage.HELD
                     if self._closing:
                         raise _closed(key)
-                    body = self._held[token].body = _Body(limit)
-                    renewal = _Renewal(lambda: self._renew(key, token, lease, limit), lease / 3)
+                    grant.until = started + lease
+                    # Most are given back before a third of the lease is over, and cost no task.
+                    timer = loop.call_later(lease / 3, self._start_renewing, grant, token, lease)
                     try:
                         yield Lease(key, fence)
                     finally:
-                        body.over = True
-                        renewal.cancel()
+                        timer.cancel()
+                        if grant.renewing is not None:
+                            grant.renewing.cancel()
+                if loop.time() >= grant.until and not self._closing:
+                    raise _lost(key)
+            except TimeoutError:
+                if not grant.limit.expired():
+                    raise
+                raise (_closed(key) if grant.stage is _Stage.TAKING else _lost(key)) from None
             finally:
-                if self._held.pop(token, None) is not None:
-                    await asyncio.shield(self._release(key, token, lease))
+                if token in self._grants and grant.stage is _Stage.HELD:
+                    grant.stage = _Stage.LEAVING
+                    await self._leave(key, token, lease)
+                self._grants.pop(token, None)
+                grant.end()
 
     async def aclose(self) -> None:
         """Free the locks that are held or being taken, and wait until they are; who holds one is told.
 
-        Each release that is still due is tried once more. Who closes the store while holding a lock of it
-        knows, and is left to end.
+        A holder has a second to end before its lock is free. Each release that is still due is tried once
+        more. Who closes the store while holding a lock of it knows, and is left to end.
         """
         self._closing = True
         here = asyncio.get_running_loop()
-        for take in list(self._takes):
-            _call_on(take.get_loop(), take.cancel)
-        while takes := [take for take in self._takes if take.get_loop() is here]:
-            await asyncio.wait(takes)
-        while self._held:
-            token, held = self._held.popitem()
-            if held.body is not None and held.body.task is not asyncio.current_task():
-                _call_on(held.body.loop, held.body.end)
-            self._release(held.key, token, lease=0)
+        others = [grant for grant in self._grants.values() if grant.task is not asyncio.current_task()]
+        for grant in others:
+            _call_on(grant.loop, grant.interrupt)
+        if ending := [grant.ended() for grant in others if grant.loop is here]:
+            await asyncio.wait(ending, timeout=_GRACE)
+        for token, grant in list(self._grants.items()):
+            if grant.stage is _Stage.HELD:
+                del self._grants[token]
+                self._release(grant.key, token, lease=0)
+        while ending := [grant.ended() for grant in self._grants.values() if grant.loop is here]:
+            await asyncio.wait(ending)
         while releases := [release for release in self._releases if release.get_loop() is here]:
             await asyncio.wait(releases)
 
@@ -146,13 +158,17 @@ class Locks:
     async def _turn(self, key: str, give_up: float | None) -> AsyncIterator[None]:
         # One order for each event loop: asyncio's lock knows but one. The backend's lease is between them.
         turns = self._turns.setdefault(asyncio.get_running_loop(), {})
-        turn = turns.setdefault(key, _Turn())
+        turn = turns.get(key)
+        if turn is None:
+            turn = turns[key] = _Turn()
         turn.interested += 1
         try:
             try:
-                # A free lock is acquired without a pause, so even a wait of 0 gets it.
-                async with asyncio.timeout_at(None if turn.interested == 1 else give_up):
-                    await turn.lock.acquire()
+                if turn.interested == 1:
+                    await turn.lock.acquire()  # without a pause, so even a wait of 0 gets it
+                else:
+                    async with asyncio.timeout_at(give_up):
+                        await turn.lock.acquire()
             except TimeoutError:
                 raise _not_acquired(key) from None
             try:
@@ -173,22 +189,23 @@ class Locks:
                 started = loop.time()
                 fence = await self._keeper.take_lease(key, token, lease)
                 if fence is not None:
-                    self._held[token] = _Held(key)
                     return started, fence
                 left = float("inf") if give_up is None else give_up - loop.time()
                 if left <= 0:
                     raise _not_acquired(key)
                 await self._keeper.wait_for_release(key, left)
-        except BaseException as error:
+        except BaseException:
             # It may have been taken all the same, by a request whose answer was lost.
             self._release(key, token, lease)
-            if self._closing and isinstance(error, asyncio.CancelledError):
-                raise _closed(key) from None
             raise
 
-    async def _renew(self, key: str, token: str, lease: float, limit: asyncio.Timeout) -> None:
+    def _start_renewing(self, grant: _Grant, token: str, lease: float) -> None:
+        grant.limit.reschedule(grant.until)
+        grant.renewing = grant.loop.create_task(self._renew(grant, token, lease))
+
+    async def _renew(self, grant: _Grant, token: str, lease: float) -> None:
         """Renew the lease, of which a third is over, until this is cancelled."""
-        loop = asyncio.get_running_loop()
+        key, loop = grant.key, grant.loop
         while not self._closing:
             started = loop.time()
             pause = lease / 3
@@ -198,18 +215,27 @@ class Locks:
                 logger.warning("lock %s not renewed, trying again: %s", key, error, extra={"key": key})
                 pause = lease / 10
             else:
-                if limit.expired():
+                if grant.limit.expired():
                     return
-                limit.reschedule(started + lease if held else loop.time())
+                grant.until = started + lease if held else loop.time()
+                grant.limit.reschedule(grant.until)
             await asyncio.sleep(pause)
 
-    def _release(self, key: str, token: str, lease: float) -> asyncio.Future[None]:
-        """Free the lock, whatever becomes of the caller; the future is done after the first attempt.
+    async def _leave(self, key: str, token: str, lease: float) -> None:
+        """Free the lock; what fails or is cancelled is tried again without the caller."""
+        try:
+            await self._keeper.drop_lease(key, token)
+        except BaseException as error:
+            self._release(key, token, lease)
+            if not isinstance(error, SessionKitError):
+                raise
+
+    def _release(self, key: str, token: str, lease: float) -> None:
+        """Free the lock, whatever becomes of the caller.
 
         While the backend cannot be asked it goes on trying, until the lease has run out by itself.
         """
         loop = asyncio.get_running_loop()
-        tried: asyncio.Future[None] = loop.create_future()
 
         async def drop() -> None:
             runs_out = loop.time() + lease
@@ -223,58 +249,61 @@ class Locks:
                         return
                 else:
                     return
-                finally:
-                    if not tried.done():
-                        tried.set_result(None)
                 await asyncio.sleep(random.uniform(*_PAUSE))
 
         release = loop.create_task(drop())
         self._releases.add(release)
         release.add_done_callback(self._releases.discard)
-        return tried
 
 
-@dataclass(slots=True)
-class _Held:
-    key: str
-    body: _Body | None = None
+class _Stage(Enum):
+    TAKING = "taking"
+    HELD = "held"
+    LEAVING = "leaving"
 
 
-class _Renewal:
-    """Keeps a lease from its first third on; most are given back before, and cost no task.
+class _Grant:
+    """A lock on its way from being taken to being given back.
 
-    Args:
-        renew: Does it.
-        after: Seconds until it begins.
+    Attributes:
+        key: The lock's name.
+        loop: Where it is held.
+        task: Who holds it.
+        stage: How far it is.
+        limit: Ends the holder's body.
+        until: When the lease ends, by the loop's clock.
+        renewing: Renews it.
     """
 
-    def __init__(self, renew: Callable[[], Coroutine[Any, Any, None]], after: float) -> None:
-        self._renew = renew
-        self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(after, self._start)
+    __slots__ = ("_ended", "_over", "key", "limit", "loop", "renewing", "stage", "task", "until")
 
-    def cancel(self) -> None:
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    def _start(self) -> None:
-        self._task = self._loop.create_task(self._renew())
-
-
-class _Body:
-    """What runs under a lock, and can be ended when that is lost."""
-
-    def __init__(self, limit: asyncio.Timeout) -> None:
-        self.loop = asyncio.get_running_loop()
+    def __init__(self, key: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.key = key
+        self.loop = loop
         self.task = asyncio.current_task()
-        self.over = False
-        self._limit = limit
+        self.stage = _Stage.TAKING
+        self.limit = asyncio.timeout(None)
+        self.until = 0.0
+        self.renewing: asyncio.Task[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._over = False
+
+    def interrupt(self) -> None:
+        """End the taking or the body, unless that has ended."""
+        if self.stage is not _Stage.LEAVING and not self._over and not self.limit.expired():
+            self.limit.reschedule(self.loop.time())
+
+    def ended(self) -> asyncio.Future[None]:
+        """Return a future that is done once the lock is given back."""
+        if self._ended is None:
+            self._ended = self.loop.create_future()
+        return self._ended
 
     def end(self) -> None:
-        if not self.over and not self._limit.expired():
-            self._limit.reschedule(self.loop.time())
+        """Take note that it is."""
+        self._over = True
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
 
 class _Turn:
@@ -283,20 +312,6 @@ class _Turn:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.interested = 0
-
-
-@asynccontextmanager
-async def _limit(key: str, until: float) -> AsyncIterator[asyncio.Timeout]:
-    limit = asyncio.timeout_at(until)
-    try:
-        async with limit:
-            yield limit
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise _lost(key) from None
-    if limit.expired():
-        raise _lost(key)
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
