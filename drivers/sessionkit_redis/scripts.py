@@ -147,8 +147,8 @@ for place, key in ipairs(KEYS) do
   end
 end
 if refusals[1] then return refusals end
--- A server that allows no SET, or has no room for one, is to refuse before anything is changed. It looks at
--- its memory only before the first write of a script.
+-- A server that allows no SET, or has no room for one, is to refuse before anything is changed: this SET
+-- changes nothing, as its key is there. Memory is looked at only before the first write of a script.
 if puts[1] and deletions[1] then redis.call('SET', deletions[1], '', 'NX') end
 for _, key in ipairs(deletions) do redis.call('DEL', key) end
 for _, put in ipairs(puts) do

@@ -173,6 +173,8 @@ class RedisStore(AtomicStore, RecodingStore):
             )
         batch = check_writes(writes, write_id, MAX_VALUE_BYTES)
         version = write_id or new_version()
+        if not batch:
+            return Receipt(version)  # Managed servers refuse a script without keys.
         arguments = [part for write in batch for part in _write_arguments(write)]
         command = WRITE_ALL.by_name(tuple(write.key for write in batch), (version, *arguments))
         [reply] = await self._server.run_many(WRITE_ALL, [command])
