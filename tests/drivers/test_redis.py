@@ -338,7 +338,7 @@ async def test_a_killed_server_has_no_part_of_what_was_written_together(server_b
                     enough.set()
 
     with RedisServer(server_binary, config=DURABLE) as server:
-        for _ in range(3):
+        for _ in range(2):
             acknowledged.clear()
             enough.clear()
             async with open_driver(StoreURL.parse(server.url())) as store:

@@ -369,7 +369,7 @@ async def test_a_large_write_all_that_was_cancelled_overwrites_none_of_its_keys_
     async with open_driver(StoreURL.parse(redis_server.url())) as store:
         await store.write_all([Put("first", large), Put("second", large)])
         await store.put("second", b"small")
-        for number in range(10):
+        for number in range(5):
             abandoned = asyncio.create_task(store.write_all([Put("first", large), Put("second", large)]))
             await turns()  # it is on its way, and takes a while
             abandoned.cancel()

@@ -96,7 +96,7 @@ async def test_what_a_killed_process_was_told_is_there(tmp_path: Path) -> None:
 
 async def test_a_killed_process_leaves_no_part_of_what_it_wrote_together(tmp_path: Path) -> None:
     file = tmp_path / "bot.db"
-    acknowledged = told_until_killed("write_all", file, 3, 400)
+    acknowledged = told_until_killed("write_all", file, 2, 400)
     parts: dict[str, str] = {}
     async with SqliteStore(file) as store:
         async for key in store.scan(""):
