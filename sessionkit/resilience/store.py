@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -507,21 +506,25 @@ class ResilientStore(AtomicStore):
         """
         self._budget.requests += 1
         waits_until = math.inf if wait is None else monotonic() + wait
-        async with self._locks.hold(key, lease=lease, wait=wait) as mine, AsyncExitStack() as stack:
+        async with self._locks.hold(key, lease=lease, wait=wait) as mine:
+            local = Lease(key, mine.fence, local=True)
+            if not await self._gate.is_open_for(key):
+                yield local
+                return
+            async with AsyncExitStack() as stack:
 
-            async def acquire() -> Lease:
-                left = None if wait is None else max(0.0, waits_until - monotonic())
-                return await stack.enter_async_context(self.primary.lock(key, lease=lease, wait=left))
+                async def acquire() -> Lease:
+                    left = None if wait is None else max(0.0, waits_until - monotonic())
+                    return await stack.enter_async_context(self.primary.lock(key, lease=lease, wait=left))
 
-            theirs: Lease | None = None
-            if await self._gate.is_open_for(key):
                 started = monotonic()
+                theirs: Lease | None
                 try:
                     theirs = await acquire()
                     self._recovery.failures = 0
                 except StoreError as error:
                     theirs = await self._rescue.lease_after(error, started, acquire)
-            yield theirs or replace(mine, local=True)
+                yield local if theirs is None else theirs
 
     async def ping(self) -> float:
         """See ``SessionStore.ping``; it asks the primary in every state."""
