@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _EXAMPLES: Final = 150
-_SEED: Final = 4
+_SEED: Final = 8
 
 
 def ack_before_journaling(patch: pytest.MonkeyPatch) -> None:
