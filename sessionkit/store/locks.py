@@ -126,11 +126,13 @@ class Locks:
                     raise
                 raise (_closed(key) if grant.stage is _Stage.TAKING else _lost(key)) from None
             finally:
-                if token in self._grants and grant.stage is _Stage.HELD:
-                    grant.stage = _Stage.LEAVING
-                    await self._leave(key, token, lease)
-                self._grants.pop(token, None)
-                grant.end()
+                try:
+                    if token in self._grants and grant.stage is _Stage.HELD:
+                        grant.stage = _Stage.LEAVING
+                        await self._leave(key, token, lease)
+                finally:
+                    self._grants.pop(token, None)
+                    grant.end()
 
     async def aclose(self) -> None:
         """Free the locks that are held or being taken, and wait until they are; who holds one is told.

@@ -157,6 +157,21 @@ async def test_a_cancel_stays_one_while_a_lock_is_taken(locks: Locks, keeper: Ke
     assert keeper.holder == ""
 
 
+async def test_a_cancel_while_a_lock_is_given_back_leaves_nothing_behind(
+    locks: Locks, keeper: Keeper
+) -> None:
+    user = User(locks)
+    await keeper.taken.wait()
+    await turns(5)
+    user.task.cancel()
+    await turns(1)
+    user.task.cancel()  # it is giving the lock back
+    with pytest.raises(asyncio.CancelledError):
+        await user.task
+    await locks.aclose()
+    assert keeper.holder == ""
+
+
 async def test_a_lock_whose_record_was_overwritten_is_lost_at_the_end_of_its_lease(
     locks: Locks, keeper: Keeper
 ) -> None:
