@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from sessionkit.errors import SessionKitError, StoreError
+from sessionkit.errors import SessionKitError
+from sessionkit.ptb.writes import may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -111,8 +112,3 @@ class HeldBack:
             else:
                 await self._send(answers)
                 self._waiting.remove(answers)
-
-
-def may_pass(error: Exception) -> bool:
-    """Whether the same may succeed later without anybody changing anything."""
-    return isinstance(error, StoreError) and error.temporary

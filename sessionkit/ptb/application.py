@@ -12,7 +12,7 @@ from telegram import Update
 from telegram.ext import Application, JobQueue
 
 from sessionkit.errors import Applied, CodecError, CommitPending, ConfigurationError, SessionKitError
-from sessionkit.ptb.answers import Answers, HeldBack, may_pass
+from sessionkit.ptb.answers import Answers, HeldBack
 from sessionkit.ptb.commits import collecting, current
 from sessionkit.ptb.desk import Desk
 from sessionkit.ptb.ending import Ending
@@ -26,6 +26,7 @@ from sessionkit.ptb.sweeping import Sweeper, watch_all
 from sessionkit.ptb.timeouts import Timeouts
 from sessionkit.ptb.transactions import Transactions
 from sessionkit.ptb.work import Work, current_work
+from sessionkit.ptb.writes import may_pass
 
 if TYPE_CHECKING:
     import asyncio

@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import CodecError, LeaseLost, UpdateSetAside
-from sessionkit.ptb.answers import may_pass
 from sessionkit.ptb.bot_copy import BotCopy
 from sessionkit.ptb.pending import PendingUpdates
+from sessionkit.ptb.writes import may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable

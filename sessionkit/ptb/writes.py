@@ -125,7 +125,7 @@ class Writer:
             SessionKitError: Something is not stored: trying did not help, or cannot.
         """
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(may_pass),
             wait=wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
             stop=stop_never if patience is None else stop_after_delay(patience),
             reraise=True,
@@ -133,7 +133,7 @@ class Writer:
             with attempt:
                 await self.send()
                 # What may pass first: as long as there is any, trying again is worth while.
-                for error in sorted(self.failures().values(), key=_may_pass, reverse=True):
+                for error in sorted(self.failures().values(), key=may_pass, reverse=True):
                     raise error
 
     async def aclose(self) -> None:
@@ -204,7 +204,7 @@ class Writer:
             # Puts first, and deletes only if some succeeded: a process killed in between leaves a
             # conversation that has ended but is still there, not one that is gone with what it gave.
             results = await self._put(puts, writes) if puts else {}
-            errors = [error for error in results.values() if _may_pass(error)]
+            errors = [error for error in results.values() if may_pass(error)]
             if deletes and puts and len(errors) == len(puts):
                 results |= dict.fromkeys(deletes, errors[0])
             elif deletes:
@@ -282,7 +282,7 @@ class Writer:
 
     def _try_again_soon(self) -> None:
         for key, error in self.failures().items():
-            if self._retry is None and not self._closing and _may_pass(error):
+            if self._retry is None and not self._closing and may_pass(error):
                 logger.error("%s is not saved, trying again: %s", key, error, extra={"key": key})
                 self._retry = asyncio.create_task(self._try_again())
 
@@ -297,5 +297,6 @@ class Writer:
             self._retry = None
 
 
-def _may_pass(error: object) -> bool:
+def may_pass(error: object) -> bool:
+    """Whether the same may succeed later without anybody changing anything."""
     return isinstance(error, StoreError) and error.temporary
