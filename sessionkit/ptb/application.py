@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from telegram import Message
     from telegram.ext import BaseHandler
 
-    from sessionkit.ptb.private import ConversationKey, Timeout
+    from sessionkit.ptb.data_keys import ConversationKey
+    from sessionkit.ptb.private import Timeout
 
 logger = logging.getLogger("sessionkit.ptb")
 

@@ -12,7 +12,8 @@ from sessionkit.ptb.private import conversation_keys, take_state
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sessionkit.ptb.private import AnyApplication, ConversationKey
+    from sessionkit.ptb.data_keys import ConversationKey
+    from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.timeouts import Timeouts
     from sessionkit.ptb.work import Work, WorkPlan

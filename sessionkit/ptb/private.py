@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from telegram import Update
     from telegram.ext import Application
 
-    AnyApplication: TypeAlias = Application[Any, Any, Any, Any, Any, Any]
+    from sessionkit.ptb.data_keys import ConversationKey
 
-ConversationKey: TypeAlias = tuple[int | str, ...]
+    AnyApplication: TypeAlias = Application[Any, Any, Any, Any, Any, Any]
 
 
 class Marks(NamedTuple):

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from telegram.ext import ContextTypes
 
-    from sessionkit.ptb.private import AnyApplication, ConversationKey
+    from sessionkit.ptb.data_keys import ConversationKey
+    from sessionkit.ptb.private import AnyApplication
 
 
 class DictSlot:

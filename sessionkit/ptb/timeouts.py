@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from telegram import Update
 
-    from sessionkit.ptb.data_keys import DataKeys
-    from sessionkit.ptb.private import AnyApplication, ConversationKey
+    from sessionkit.ptb.data_keys import ConversationKey, DataKeys
+    from sessionkit.ptb.private import AnyApplication
 
 _GRACE: Final = 0.5
 """Seconds by which who only found a deadline lets its owner go first, at most."""
