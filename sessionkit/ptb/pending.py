@@ -162,8 +162,8 @@ class PendingUpdates:
         return values.seal(key, values.pack(key, write_entries(entries)).plain)
 
 
-class PendingSlot:
-    """The updates of one user that are to be processed.
+class _MemorySlot:
+    """A record that PTB knows nothing of.
 
     Args:
         key: The record's key.
@@ -176,42 +176,43 @@ class PendingSlot:
         self.key = key
         self._memory = memory
 
+    def read(self) -> object | None:
+        """See ``Slot.read``."""
+        value: object | None = self._memory.get(self.key)
+        return value
+
+    def write(self, value: object | None) -> None:
+        """See ``Slot.write``."""
+        if value is None:
+            self._memory.pop(self.key, None)
+        else:
+            self._memory[self.key] = value
+
+
+class PendingSlot(_MemorySlot):
+    """The updates of one user that are to be processed."""
+
+    __slots__ = ()
+
     @property
     def entries(self) -> list[PendingUpdate]:
         """What was last read, in order."""
-        return read_entries(self._memory.get(self.key))
+        return read_entries(self.read())
 
     def drop(self, done: Collection[int]) -> None:
         """Drop those that are processed."""
         self.write(write_entries(each for each in self.entries if each.update_id not in done) or None)
 
-    def read(self) -> object | None:
-        """See ``Slot.read``."""
-        return self._memory.get(self.key)
 
-    def write(self, value: object | None) -> None:
-        """See ``Slot.write``."""
-        _write(self._memory, self.key, value)
+class HandledSlot(_MemorySlot):
+    """Which updates of one user were processed last."""
 
-
-class HandledSlot:
-    """Which updates of one user were processed last.
-
-    Args:
-        key: The record's key.
-        memory: Where this process holds it.
-    """
-
-    __slots__ = ("_memory", "key")
-
-    def __init__(self, key: str, memory: dict[str, Any]) -> None:
-        self.key = key
-        self._memory = memory
+    __slots__ = ()
 
     @property
     def ids(self) -> list[int]:
         """The numbers of the updates."""
-        value = self._memory.get(self.key)
+        value = self.read()
         return value if isinstance(value, list) else []
 
     def add(self, update_id: int, pending: Collection[int]) -> None:
@@ -219,14 +220,6 @@ class HandledSlot:
         ids = [*self.ids, update_id]
         kept = [number for number in ids[:-_MOST_HANDLED] if number in pending]
         self.write([*kept, *ids[-_MOST_HANDLED:]])
-
-    def read(self) -> object | None:
-        """See ``Slot.read``."""
-        return self._memory.get(self.key)
-
-    def write(self, value: object | None) -> None:
-        """See ``Slot.write``."""
-        _write(self._memory, self.key, value)
 
 
 def owner_of(update: Update) -> tuple[KeyPart, ...]:
@@ -256,13 +249,6 @@ def read_entries(value: object) -> list[PendingUpdate]:
         return sorted(entries)
     except (TypeError, AssertionError):
         raise CorruptRecord("what should be updates that wait is something else") from None
-
-
-def _write(memory: dict[str, Any], key: str, value: object | None) -> None:
-    if value is None:
-        memory.pop(key, None)
-    else:
-        memory[key] = value
 
 
 def _passed_over(key: str, error: SessionKitError) -> None:
