@@ -95,16 +95,14 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         self._desk = Desk(self, persistence, self._timeouts, bot, max_cached=max_cached, lease=lease)
         self._plan = self._desk.plan
         self._migration = Migration(self, self._records, self._plan, self._timeouts)
+        self._transactions = Transactions(self._records)
         self._intake: Intake | None = None
         looks: dict[str, Callable[[], Awaitable[None]]] = {
             "deadlines of conversations": self._look_at_deadlines
         }
         if isinstance(self.update_queue, DurableInbox):
-            transactions = Transactions(
-                self._records.store, self._records.ledger, self._writer, self._records.expiry
-            )
             self._intake = Intake(
-                self, self._records, self._desk, transactions, self.update_queue, self._handle, lease
+                self, self._records, self._desk, self._transactions, self.update_queue, self._handle, lease
             )
             looks["updates that wait"] = self._intake.look
         self._sweeper = Sweeper(looks, sweep)
@@ -376,14 +374,14 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             CodecError: Something cannot be stored; the rest is.
             SessionKitError: Nothing is stored yet.
         """
-        if self._intake is None or work.inbox is None:
+        if work.inbox is None:
             answers.keys = self._desk.hold(work)
             await self._writer.commit(answers.keys)
             return
         assert isinstance(answers.update, Update)
-        self._intake.settle(work, answers.update)
+        work.inbox.settle(answers.update.update_id)
         answers.keys = self._desk.hold(work)
-        await self._intake.commit(work, answers.keys)
+        await self._transactions.commit(work, answers.keys)
         # What the answers change from now on is stored as everybody's is.
         copy, work.bot = work.bot, None
         if copy is not None and copy.error is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sessionkit.ptb.desk import Desk
     from sessionkit.ptb.inbox import DurableInbox
-    from sessionkit.ptb.pending import PendingUpdate
+    from sessionkit.ptb.pending import PendingUpdate, UserUpdates
     from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.transactions import Transactions
@@ -132,31 +132,11 @@ class Intake:
             task.cancel()
             await asyncio.wait([task])
 
-    def settle(self, work: Work, update: Update) -> None:
-        """Take note that an update is processed, to be stored with what it changed."""
-        assert work.inbox is not None
-        pending, handled = work.inbox
-        handled.add(update.update_id, {entry.update_id for entry in pending.entries})
-        pending.drop(handled.ids)
-
-    async def commit(self, work: Work, keys: Collection[str]) -> None:
-        """Store what an update has changed, and that it was processed.
-
-        Args:
-            work: The update's work, which was settled.
-            keys: What is held for it.
-
-        Raises:
-            SessionKitError: The store did not acknowledge it. All is stored or nothing, see ``applied``.
-        """
-        assert work.inbox is not None
-        pending, handled = work.inbox
-        await self._transactions.commit(keys, work.bot, guard=handled.key, spare=pending.key)
-
     async def _take(self, update: Update) -> Update | None:
         """Process an update if it is the next one of its user, else return that one."""
         work = self._desk.plan.update(update)
-        work.inbox = pending, handled = self._pending.slots(update)
+        work.inbox = inbox = self._pending.of(update)
+        pending, handled = inbox
         bot = self._desk.plan.bot
         if bot.key in work.slots:
             work.bot = BotCopy(bot, self._records.ledger, self._records.values)
@@ -167,7 +147,7 @@ class Intake:
             if update.update_id in handled.ids:
                 if update.update_id in entries:
                     pending.drop(handled.ids)
-                    await self.commit(work, self._desk.hold(work))
+                    await self._transactions.commit(work, self._desk.hold(work))
                 return None
             earlier = self._first(entries.values(), handled.ids, update.update_id)
             if earlier is not None:
@@ -175,7 +155,7 @@ class Intake:
             entry = entries.get(update.update_id)
             if entry is not None and not self._here.get(update.update_id, False):
                 if entry.attempts >= self._inbox.attempts:
-                    await self._set_aside(work, update, entry)
+                    await self._set_aside(work, inbox, entry)
                 await self._pending.count_attempt(pending, update.update_id)
             await self._process(work, update, give_back)
         return None
@@ -189,10 +169,10 @@ class Intake:
                     return update
         return None
 
-    async def _set_aside(self, work: Work, update: Update, entry: PendingUpdate) -> None:
+    async def _set_aside(self, work: Work, inbox: UserUpdates, entry: PendingUpdate) -> None:
         key = await self._pending.set_aside(entry)
-        self.settle(work, update)
-        await self.commit(work, self._desk.hold(work))
+        inbox.settle(entry.update_id)
+        await self._transactions.commit(work, self._desk.hold(work))
         raise UpdateSetAside(entry.update_id, entry.attempts, key)
 
     def _try_again(self, update: Update, failed: Update, error: Exception) -> None:

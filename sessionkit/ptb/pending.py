@@ -57,10 +57,10 @@ class PendingUpdates:
         self._keys = records.keys
         self._memory: dict[str, Any] = {}
 
-    def slots(self, update: Update) -> tuple[PendingSlot, HandledSlot]:
-        """Return where the updates wait that share this one's user, and which ones were processed."""
+    def of(self, update: Update) -> UserUpdates:
+        """Return the updates that share this one's user."""
         owner = owner_of(update)
-        return (
+        return UserUpdates(
             PendingSlot(self._keys.inboxes.key(*owner), self._memory),
             HandledSlot(self._keys.handled.key(*owner), self._memory),
         )
@@ -220,6 +220,23 @@ class HandledSlot(_MemorySlot):
         ids = [*self.ids, update_id]
         kept = [number for number in ids[:-_MOST_HANDLED] if number in pending]
         self.write([*kept, *ids[-_MOST_HANDLED:]])
+
+
+class UserUpdates(NamedTuple):
+    """The stored updates of one user, or of a chat where they have no user.
+
+    Attributes:
+        pending: Those that are to be processed.
+        handled: Which ones were processed last.
+    """
+
+    pending: PendingSlot
+    handled: HandledSlot
+
+    def settle(self, update_id: int) -> None:
+        """Take note that an update is processed, to be stored with what it changed."""
+        self.handled.add(update_id, {entry.update_id for entry in self.pending.entries})
+        self.pending.drop(self.handled.ids)
 
 
 def owner_of(update: Update) -> tuple[KeyPart, ...]:

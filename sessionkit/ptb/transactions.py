@@ -9,14 +9,14 @@ from sessionkit.errors import BatchRefused, CorruptRecord, LeaseLost, VersionCon
 from sessionkit.store import ABSENT, AtomicStore, Delete, Put, new_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sessionkit.errors import SessionKitError
     from sessionkit.ptb.bot_copy import BotCopy
     from sessionkit.ptb.cells import Write
-    from sessionkit.ptb.ledger import Ledger
-    from sessionkit.ptb.writes import Writer
-    from sessionkit.store import SessionStore
+    from sessionkit.ptb.pending import UserUpdates
+    from sessionkit.ptb.records import Records
+    from sessionkit.ptb.work import Work
 
 
 class Transactions:
@@ -26,41 +26,31 @@ class Transactions:
     stored, and will be processed anew.
 
     Args:
-        store: Gives the store.
-        ledger: What is to be written.
-        writer: Writes what is changed outside of updates, and waits for its turn at a record as this does.
-        expiry: Gives the seconds after which a record of this key expires, or None.
+        records: The store and what is known of it. Its writer writes what is changed outside of updates, and
+            waits for its turn at a record as this does.
     """
 
-    def __init__(
-        self,
-        store: Callable[[], SessionStore],
-        ledger: Ledger,
-        writer: Writer,
-        expiry: Callable[[str], float | None],
-    ) -> None:
-        self._store = store
-        self._ledger = ledger
-        self._writer = writer
-        self._expiry = expiry
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._ledger = records.ledger
+        self._writer = records.writer
 
-    async def commit(
-        self, keys: Collection[str], bot: BotCopy | None = None, *, guard: str = "", spare: str = ""
-    ) -> None:
-        """Write what waits for these keys in one atomic step; if that fails, PTB holds what was there before.
+    async def commit(self, work: Work, keys: Collection[str]) -> None:
+        """Write what an update has changed, and that it was processed, in one atomic step.
+
+        If that fails, PTB holds what was there before.
 
         Args:
-            keys: The keys.
-            bot: The bot's data as the update has changed them.
-            guard: The key that nobody else may have written: then nothing is.
-            spare: The key that is left out where somebody else has written it.
+            work: The update's, with its ``inbox``.
+            keys: What is held for it.
 
         Raises:
-            LeaseLost: Somebody else has written what is guarded, having had the turn.
+            LeaseLost: Somebody else has processed an update of the same user, having had the turn.
             SessionKitError: The store did not acknowledge it; see ``applied``.
         """
-        if bot is not None and not bot.changed:
-            bot = None
+        inbox = work.inbox
+        assert inbox is not None
+        bot = work.bot if work.bot is not None and work.bot.changed else None
         concerned = {*keys, *([] if bot is None else [bot.key])}
         while flights := {cell.flight for cell in self._ledger.concerned(concerned) if cell.flight}:
             await asyncio.wait(flights)
@@ -70,7 +60,7 @@ class Transactions:
         if ready:
             flight = self._writer.take_off(ready)
             # Shielded: an update that is cancelled must not leave open what became of it.
-            await asyncio.shield(self._writer.start(self._fly(ready, concerned, flight, bot, guard, spare)))
+            await asyncio.shield(self._writer.start(self._fly(ready, concerned, flight, bot, inbox)))
 
     async def _fly(
         self,
@@ -78,11 +68,10 @@ class Transactions:
         concerned: Collection[str],
         flight: asyncio.Future[None],
         bot: BotCopy | None,
-        guard: str,
-        spare: str,
+        inbox: UserUpdates,
     ) -> None:
         try:
-            await self._write(ready, guard, spare)
+            await self._write(ready, inbox)
             if bot is not None:
                 bot.stored()
         except BaseException:
@@ -96,8 +85,8 @@ class Transactions:
         finally:
             self._writer.land(ready, flight)
 
-    async def _write(self, keys: Sequence[str], guard: str, spare: str) -> None:
-        store = self._store()
+    async def _write(self, keys: Sequence[str], inbox: UserUpdates) -> None:
+        store = self._records.store()
         assert isinstance(store, AtomicStore)
         left = list(keys)
         while left:
@@ -107,12 +96,12 @@ class Transactions:
             try:
                 await store.write_all(batch, write_id=write_id)
             except BatchRefused as refused:
-                if guard in refused.refusals:
+                if inbox.handled.key in refused.refusals:
                     raise LeaseLost(
                         "the turn was lost: another instance has processed an update of the same user or chat"
                         " meanwhile, and nothing of this one is stored"
                     ) from refused
-                await self._make_way(refused.refusals, spare)
+                await self._make_way(refused.refusals, inbox)
                 left = [key for key in left if key in self._ledger.waiting]
             else:
                 for key, write in writes.items():
@@ -129,16 +118,16 @@ class Transactions:
     async def _write_of(self, key: str, write: Write) -> Put | Delete:
         version = self._ledger.cell(key).version
         if write.value is not None:
-            return Put(key, write.value, self._expiry(key), ABSENT if version is None else version)
+            return Put(key, write.value, self._records.expiry(key), ABSENT if version is None else version)
         if version is None:  # it must not be one that can be read elsewhere
             version = await self._ledger.look_at(key)
         return Delete(key, version if isinstance(version, bytes) else None)
 
-    async def _make_way(self, refusals: Mapping[str, SessionKitError], spare: str) -> None:
+    async def _make_way(self, refusals: Mapping[str, SessionKitError], inbox: UserUpdates) -> None:
         """Merge what others have written into what is to be written."""
         conflicts: list[str] = []
         for key, error in refusals.items():
-            if key == spare:
+            if key == inbox.pending.key:  # more have come; what is processed may be dropped later
                 self._ledger.revert(key)
             elif isinstance(error, VersionConflict):
                 conflicts.append(key)

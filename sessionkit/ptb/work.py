@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sessionkit.ptb.bot_copy import BotCopy
     from sessionkit.ptb.cells import Slot
     from sessionkit.ptb.data_keys import ConversationKey
-    from sessionkit.ptb.pending import HandledSlot, PendingSlot
+    from sessionkit.ptb.pending import UserUpdates
     from sessionkit.ptb.persistence import SessionPersistence
     from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.slots import BotSlot
@@ -45,7 +45,7 @@ class Work:
         held: Its turns, and those of the work that it is part of.
         open: Whether it is still being processed.
         bot: The bot's data as it sees them, where it is stored by itself; None: as everybody does.
-        inbox: Where the updates of its user wait, and which were processed, where they are stored first.
+        inbox: The updates of its user, where they are stored first.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Work:
         self.held: set[str] = set()
         self.open = True
         self.bot: BotCopy | None = None
-        self.inbox: tuple[PendingSlot, HandledSlot] | None = None
+        self.inbox: UserUpdates | None = None
 
     def again(self) -> Work:
         """Return the same work, to be done once more."""
