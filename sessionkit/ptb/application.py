@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from telegram import Update
 from telegram.ext import Application, JobQueue
 
-from sessionkit.errors import Applied, CodecError, CommitPending, ConfigurationError, SessionKitError
-from sessionkit.ptb.answers import Answers, HeldBack
-from sessionkit.ptb.commits import collecting, current
+from sessionkit.errors import ConfigurationError, SessionKitError
+from sessionkit.ptb.commits import current
 from sessionkit.ptb.desk import Desk
 from sessionkit.ptb.ending import Ending
 from sessionkit.ptb.inbox import DurableInbox
@@ -22,15 +21,16 @@ from sessionkit.ptb.jobs import SessionJobQueue
 from sessionkit.ptb.migration import Migration, migrated_ids
 from sessionkit.ptb.persistence import SessionPersistence
 from sessionkit.ptb.slots import BotSlot
+from sessionkit.ptb.steps import Steps
 from sessionkit.ptb.sweeping import Sweeper, watch_all
 from sessionkit.ptb.timeouts import Timeouts
 from sessionkit.ptb.transactions import Transactions
-from sessionkit.ptb.work import Work, current_work
+from sessionkit.ptb.work import current_work
 from sessionkit.ptb.writes import may_pass
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 
     from telegram import Message
     from telegram.ext import BaseHandler
@@ -94,20 +94,19 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         bot = BotSlot(self._records.keys.bot, self)
         self._desk = Desk(self, persistence, self._timeouts, bot, max_cached=max_cached, lease=lease)
         self._plan = self._desk.plan
-        self._migration = Migration(self, self._records, self._plan, self._timeouts)
-        self._transactions = Transactions(self._records)
+        transactions = Transactions(self._records)
+        migration = Migration(self, self._records, self._plan, self._timeouts)
+        self._steps = Steps(self, self._records, self._desk, transactions, migration, super().process_update)
         self._intake: Intake | None = None
         looks: dict[str, Callable[[], Awaitable[None]]] = {
             "deadlines of conversations": self._look_at_deadlines
         }
         if isinstance(self.update_queue, DurableInbox):
             self._intake = Intake(
-                self, self._records, self._desk, self._transactions, self.update_queue, self._handle, lease
+                self, self._records, self._desk, transactions, self.update_queue, self._steps.take, lease
             )
             looks["updates that wait"] = self._intake.look
         self._sweeper = Sweeper(looks, sweep)
-        self._held_back = HeldBack(self._check, self._send_late, self._give_up)
-        self._writer.when_sent(self._held_back.wake)
         self._reported: Sequence[Exception] = ()
 
     async def initialize(self) -> None:
@@ -149,7 +148,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         if self._intake is not None:
             await self._intake.stop()
         await super().stop()
-        await self._held_back.drop()
+        await self._steps.drop_answers()
 
     async def shutdown(self) -> None:
         """Shut down as PTB does, once the last turn is given back."""
@@ -173,7 +172,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             work = self._plan.update(update)
             self._desk.keyboards.add_needed(work, update)
             async with self._desk.turn(work, None) as give_back:
-                await self._handle(work, update, give_back)
+                await self._steps.take(work, update, give_back)
         except SessionKitError as error:
             await self.process_error(update, error)
 
@@ -326,67 +325,6 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         if timeout.handler.name is not None:
             self._timeouts.set(timeout.handler.name, timeout.key, seconds, timeout.update)
 
-    async def _handle(self, work: Work, update: object, give_back: Callable[[], None]) -> None:
-        """Process an update in its turn."""
-        ids = migrated_ids(update)
-        if ids is not None:
-            await self._migration.move(work, *ids)
-        update = self._desk.keyboards.filled(update)
-        await self._run(work, update, super().process_update, give_back)
-
-    async def _run(
-        self,
-        work: Work,
-        update: object,
-        handle: Callable[[object], Coroutine[Any, Any, None]],
-        give_back: Callable[[], None],
-    ) -> None:
-        """Have an update handled, commit, and send its answers, for which no other instance need wait."""
-        with collecting() as commit:
-            await handle(update)
-            callbacks = commit.close()
-        for move in work.moves:
-            await self._migration.move(work, *move)
-        answers = Answers(update, callbacks, (), *_whose(update))
-        try:
-            await self._commit(work, answers)
-            self._check(answers)
-        except Exception as error:  # whatever it is, PTB's error handlers are told, as for a handler's
-            if work.inbox is not None and not isinstance(error, CodecError):
-                raise  # all of it is done again
-            if callbacks and may_pass(error):
-                self._held_back.add(answers)
-                error = CommitPending(f"answers are held back: {error}", applied=Applied.MAYBE)
-            await self.process_error(update, error)
-        else:
-            if callbacks and self._held_back.follows(answers):
-                self._held_back.add(answers)
-            elif callbacks:
-                give_back()
-                await self._send(answers)
-                # They may have changed something themselves, such as the data behind the buttons they sent.
-                await self._writer.commit(self._desk.hold(work))
-
-    async def _commit(self, work: Work, answers: Answers) -> None:
-        """Have stored what an update's records are now.
-
-        Raises:
-            CodecError: Something cannot be stored; the rest is.
-            SessionKitError: Nothing is stored yet.
-        """
-        if work.inbox is None:
-            answers.keys = self._desk.hold(work)
-            await self._writer.commit(answers.keys)
-            return
-        assert isinstance(answers.update, Update)
-        work.inbox.settle(answers.update.update_id)
-        answers.keys = self._desk.hold(work)
-        await self._transactions.commit(work, answers.keys)
-        # What the answers change from now on is stored as everybody's is.
-        copy, work.bot = work.bot, None
-        if copy is not None and copy.error is not None:
-            raise copy.error
-
     async def _look_at_deadlines(self) -> None:
         if any(handler.conversation_timeout for handler in self._plan.conversations):
             await watch_all(self._records, self._timeouts)
@@ -417,29 +355,12 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                     self._timeouts.watch(name, key, entry["deadline"])
                     return
                 ending = Ending(self, handler, self._plan.conversation(name, key))
-                await self._run(work, update, ending, give_back)
+                await self._steps.take_by(ending, work, update, give_back)
         except SessionKitError as error:
             if may_pass(error):
                 self._timeouts.watch(name, key, time.time() + _LATER)
             else:
                 await self.process_error(None, error)
-
-    def _check(self, answers: Answers) -> None:
-        self._records.check(answers.keys, user_id=answers.user, chat_id=answers.chat)
-
-    async def _send(self, answers: Answers) -> None:
-        for callback in answers.callbacks:
-            try:
-                await callback()
-            except Exception as error:  # one that fails must not keep back the others
-                await self.process_error(answers.update, error)
-
-    async def _send_late(self, answers: Answers) -> None:
-        await self._send(answers)
-        await self.update_persistence()
-
-    async def _give_up(self, answers: Answers, error: SessionKitError) -> None:
-        await self.process_error(answers.update, error)
 
     @property
     def _session_persistence(self) -> SessionPersistence:
@@ -454,11 +375,3 @@ def _ids(numbers: int | Collection[int] | None) -> Collection[int]:
     if numbers is None:
         return ()
     return (numbers,) if isinstance(numbers, int) else numbers
-
-
-def _whose(update: object) -> tuple[int | None, int | None]:
-    """Return the ids of the update's user and chat."""
-    if not isinstance(update, Update):
-        return None, None
-    user, chat = update.effective_user, update.effective_chat
-    return None if user is None else user.id, None if chat is None else chat.id
