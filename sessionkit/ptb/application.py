@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +11,7 @@ from telegram.ext import Application, JobQueue
 from sessionkit.errors import ConfigurationError, SessionKitError
 from sessionkit.ptb.commits import current
 from sessionkit.ptb.desk import Desk
-from sessionkit.ptb.ending import Ending
+from sessionkit.ptb.endings import Endings
 from sessionkit.ptb.inbox import DurableInbox
 from sessionkit.ptb.intake import Intake
 from sessionkit.ptb.jobs import SessionJobQueue
@@ -22,28 +19,23 @@ from sessionkit.ptb.migration import Migration, migrated_ids
 from sessionkit.ptb.persistence import SessionPersistence
 from sessionkit.ptb.slots import BotSlot
 from sessionkit.ptb.steps import Steps
-from sessionkit.ptb.sweeping import Sweeper, watch_all
+from sessionkit.ptb.sweeping import Sweeper
 from sessionkit.ptb.timeouts import Timeouts
 from sessionkit.ptb.transactions import Transactions
 from sessionkit.ptb.work import current_work
-from sessionkit.ptb.writes import may_pass
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
     from telegram import Message
     from telegram.ext import BaseHandler
 
-    from sessionkit.ptb.data_keys import ConversationKey
     from sessionkit.ptb.private import Timeout
-
-logger = logging.getLogger("sessionkit.ptb")
 
 DEFAULT_MAX_CACHED: Final = 10_000
 DEFAULT_LEASE: Final = 10.0
 DEFAULT_SWEEP: Final = 60.0
-_LATER: Final = 1.0
 
 
 class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
@@ -90,7 +82,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         persistence.serve_each_update()
         self._records = persistence.records
         self._writer = self._records.writer
-        self._timeouts = Timeouts(self, self._records.keys, self._time_out)
+        self._timeouts = Timeouts(self, self._records.keys)
         bot = BotSlot(self._records.keys.bot, self)
         self._desk = Desk(self, persistence, self._timeouts, bot, max_cached=max_cached, lease=lease)
         self._plan = self._desk.plan
@@ -98,9 +90,8 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         migration = Migration(self, self._records, self._plan, self._timeouts)
         self._steps = Steps(self, self._records, self._desk, transactions, migration, super().process_update)
         self._intake: Intake | None = None
-        looks: dict[str, Callable[[], Awaitable[None]]] = {
-            "deadlines of conversations": self._look_at_deadlines
-        }
+        endings = Endings(self, self._records, self._desk, self._steps, self._timeouts)
+        looks = {"deadlines of conversations": endings.look}
         if isinstance(self.update_queue, DurableInbox):
             self._intake = Intake(
                 self, self._records, self._desk, transactions, self.update_queue, self._steps.take, lease
@@ -325,42 +316,12 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         if timeout.handler.name is not None:
             self._timeouts.set(timeout.handler.name, timeout.key, seconds, timeout.update)
 
-    async def _look_at_deadlines(self) -> None:
-        if any(handler.conversation_timeout for handler in self._plan.conversations):
-            await watch_all(self._records, self._timeouts)
-
     def _add_to_work(self, users: Iterable[int], chats: Iterable[int]) -> None:
         work = current_work(self)
         if work is not None and work.open:
             work.users.update(users)
             work.chats.update(chats)
             self._plan.add_data(work, users, chats)
-
-    async def _time_out(self, name: str, key: ConversationKey) -> None:
-        """End a conversation whose deadline has passed, unless somebody else has, or it was put off."""
-        slot = self._timeouts.slot(name, key)
-        try:
-            await self._records.ledger.load([slot])
-            entry = self._timeouts.read(slot)
-            handler = next((each for each in self._plan.conversations if each.name == name), None)
-            if entry is None or handler is None:
-                return
-            update = Update.de_json(json.loads(entry["update"]), self.bot)
-            work = self._plan.update(update)
-            async with self._desk.turn(work, None) as give_back:
-                entry = self._timeouts.read(slot)
-                if entry is None:
-                    return
-                if entry["deadline"] > time.time():
-                    self._timeouts.watch(name, key, entry["deadline"])
-                    return
-                ending = Ending(self, handler, self._plan.conversation(name, key))
-                await self._steps.take_by(ending, work, update, give_back)
-        except SessionKitError as error:
-            if may_pass(error):
-                self._timeouts.watch(name, key, time.time() + _LATER)
-            else:
-                await self.process_error(None, error)
 
     @property
     def _session_persistence(self) -> SessionPersistence:

@@ -6,14 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, SessionKitError
-from sessionkit.store import read_all
+from sessionkit.errors import SessionKitError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-
-    from sessionkit.ptb.records import Records
-    from sessionkit.ptb.timeouts import Timeouts
 
 logger = logging.getLogger("sessionkit.ptb")
 
@@ -50,29 +46,3 @@ class Sweeper:
                 except SessionKitError as error:
                     logger.warning("%s: not read, trying again: %s", what, error)
             await asyncio.sleep(self._interval)
-
-
-async def watch_all(records: Records, timeouts: Timeouts) -> None:
-    """Have an alarm set for each deadline that is stored.
-
-    Args:
-        records: The store and what is known of it.
-        timeouts: Told of each deadline.
-
-    Raises:
-        StoreError: The store could not be asked.
-    """
-    space = records.keys.timeouts
-
-    def passed_over(key: str, error: CodecError) -> None:
-        logger.warning("deadline %s is not readable: %s", key, error, extra={"key": key})
-
-    async for key, record in read_all(records.store(), space.start, passed_over):
-        try:
-            name, *parts = space.parts(key)
-            deadline = records.values.open(key, record.value).value["deadline"]
-            timeouts.watch(str(name), tuple(parts), deadline)
-        except (InvalidKey, TypeError, LookupError) as error:
-            passed_over(key, CorruptRecord(str(error)))
-        except CodecError as error:
-            passed_over(key, error)

@@ -28,21 +28,19 @@ class Timeouts:
     Args:
         application: Whose conversations.
         keys: Gives the keys of the records.
-        expired: Called, in a task, with the handler's name and the conversation's key at its deadline.
     """
 
-    def __init__(
-        self,
-        application: AnyApplication,
-        keys: DataKeys,
-        expired: Callable[[str, ConversationKey], Coroutine[Any, Any, None]],
-    ) -> None:
+    def __init__(self, application: AnyApplication, keys: DataKeys) -> None:
         self._application = application
         self._keys = keys
-        self._expired = expired
+        self._end: Callable[[str, ConversationKey], Coroutine[Any, Any, None]] | None = None
         self._entries: dict[str, dict[str, Any]] = {}
         self._alarms: dict[str, asyncio.TimerHandle] = {}
         self._running: set[asyncio.Task[None]] = set()
+
+    def bind(self, end: Callable[[str, ConversationKey], Coroutine[Any, Any, None]]) -> None:
+        """Have this called at each deadline, with the name of the handler and the key of the conversation."""
+        self._end = end
 
     def slot(self, name: str, key: ConversationKey) -> TimeoutSlot:
         """Return where the deadline of a conversation lives."""
@@ -106,7 +104,8 @@ class Timeouts:
 
     def _ring(self, record: str, name: str, key: ConversationKey) -> None:
         del self._alarms[record]
-        task = asyncio.get_running_loop().create_task(self._expired(name, key))
+        assert self._end is not None
+        task = asyncio.get_running_loop().create_task(self._end(name, key))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
