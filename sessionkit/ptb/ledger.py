@@ -37,6 +37,7 @@ class Ledger:
 
     Attributes:
         waiting: The keys for which something waits to be written.
+        failed: The keys of what an attempt has failed for: few to look at where much waits.
         refused: Why the newest value of a key cannot be stored.
         unreadable: Why a record cannot be read; it is kept then, until it is dropped.
     """
@@ -54,6 +55,7 @@ class Ledger:
         self._move_aside = move_aside
         self._cells: OrderedDict[str, Cell] = OrderedDict()
         self.waiting: set[str] = set()
+        self.failed: set[str] = set()
         self.refused: dict[str, CodecError] = {}
         self.unreadable: dict[str, CodecError] = {}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sessionkit.errors import ConfigurationError, CorruptRecord, SessionKitError
 from sessionkit.ptb.data_keys import DataKeys
+from sessionkit.ptb.flights import Flights
 from sessionkit.ptb.ledger import Ledger
 from sessionkit.ptb.telegram_objects import register_telegram_objects
 from sessionkit.ptb.values import Values
@@ -51,6 +52,7 @@ class Records:
         keys: Which record holds what.
         values: Turns values into bytes and back.
         ledger: What is known of the records.
+        flights: Keeps writes of the same record apart.
         writer: Writes what waits in the ledger.
         subscribers: Who is told of conflicts.
 
@@ -92,7 +94,8 @@ class Records:
         self.values = Values(self._codec, self.keys, lambda: self.store().capabilities.max_value_bytes, bot)
         self.ledger = Ledger(self.store, self.values, self.subscribers.tell, self._move_aside)
         self._callback_ttl = callback_ttl
-        self.writer = Writer(self.store, self.ledger, self.expiry)
+        self.flights = Flights(self.ledger)
+        self.writer = Writer(self.store, self.ledger, self.flights, self.expiry)
 
     def store(self) -> SessionStore:
         """Return the store, which is opened again where it was closed."""

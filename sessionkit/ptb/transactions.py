@@ -26,14 +26,13 @@ class Transactions:
     stored, and will be processed anew.
 
     Args:
-        records: The store and what is known of it. Its writer writes what is changed outside of updates, and
-            waits for its turn at a record as this does.
+        records: The store and what is known of it.
     """
 
     def __init__(self, records: Records) -> None:
         self._records = records
         self._ledger = records.ledger
-        self._writer = records.writer
+        self._flights = records.flights
 
     async def commit(self, work: Work, keys: Collection[str]) -> None:
         """Write what an update has changed, and that it was processed, in one atomic step.
@@ -52,15 +51,15 @@ class Transactions:
         assert inbox is not None
         bot = work.bot if work.bot is not None and work.bot.changed else None
         concerned = {*keys, *([] if bot is None else [bot.key])}
-        while flights := {cell.flight for cell in self._ledger.concerned(concerned) if cell.flight}:
-            await asyncio.wait(flights)
+        while away := self._flights.of(concerned):
+            await asyncio.wait(away)
         if bot is not None:
             bot.hold()
         ready = [key for key in concerned if key in self._ledger.waiting]
         if ready:
-            flight = self._writer.take_off(ready)
+            flight = self._flights.take_off(ready)
             # Shielded: an update that is cancelled must not leave open what became of it.
-            await asyncio.shield(self._writer.start(self._fly(ready, concerned, flight, bot, inbox)))
+            await asyncio.shield(self._flights.start(self._fly(ready, concerned, flight, bot, inbox)))
 
     async def _fly(
         self,
@@ -83,7 +82,7 @@ class Transactions:
                 bot.revert()
             raise
         finally:
-            self._writer.land(ready, flight)
+            self._flights.land(ready, flight)
 
     async def _write(self, keys: Sequence[str], inbox: UserUpdates) -> None:
         store = self._records.store()

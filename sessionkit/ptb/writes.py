@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, stop_never, wait_random_exponential
 
@@ -20,9 +20,10 @@ from sessionkit.errors import (
 from sessionkit.store import ABSENT, Put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sessionkit.ptb.cells import Write
+    from sessionkit.ptb.flights import Flights
     from sessionkit.ptb.ledger import Ledger
     from sessionkit.store import SessionStore
 
@@ -42,19 +43,22 @@ class Writer:
     Args:
         store: Gives the store; called for every batch.
         ledger: What is to be written.
+        flights: Keeps its writes apart from others' of the same record.
         expiry: Gives the seconds after which a record of this key expires, or None.
     """
 
     def __init__(
-        self, store: Callable[[], SessionStore], ledger: Ledger, expiry: Callable[[str], float | None]
+        self,
+        store: Callable[[], SessionStore],
+        ledger: Ledger,
+        flights: Flights,
+        expiry: Callable[[str], float | None],
     ) -> None:
         self._store = store
         self._ledger = ledger
+        self._flights = flights
         self._expiry = expiry
-        # What failed and still waits: asked for with every update, when much may wait and nothing has failed.
-        self._failed: set[str] = set()
         self._next_batch: asyncio.Task[None] | None = None
-        self._batches: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
         self._retry: asyncio.Task[None] | None = None
         self._closing = False
@@ -80,7 +84,7 @@ class Writer:
         if not self._ledger.waiting:
             return
         if self._next_batch is None:
-            self._next_batch = self.start(self._send_all())
+            self._next_batch = self._flights.start(self._send_all())
         # Shielded: others wait for the same batch.
         await asyncio.shield(self._next_batch)
 
@@ -94,12 +98,11 @@ class Writer:
             ready = [key for key in left if self._ledger.cell(key).flight is None]
             if ready:
                 # As long as all is well, deletions need not wait for the puts: they leave together, in order.
-                away = self.take_off(ready)
-                await asyncio.shield(self.start(self._fly(ready, away, at_once=not self.failures())))
+                flight = self._flights.take_off(ready)
+                sending = self._fly(ready, flight, at_once=not self.failures())
+                await asyncio.shield(self._flights.start(sending))
             else:
-                await asyncio.wait(
-                    [flight for cell in self._ledger.concerned(left) if (flight := cell.flight)]
-                )
+                await asyncio.wait(self._flights.of(left))
             left = [key for key in left if key not in ready and key in self._ledger.waiting]
 
     def when_sent(self, callback: Callable[[], object]) -> None:
@@ -109,7 +112,7 @@ class Writer:
     def failures(self) -> dict[str, SessionKitError]:
         """Return the error of each value that was sent and not acknowledged."""
         failures: dict[str, SessionKitError] = {}
-        for key in self._failed:
+        for key in self._ledger.failed:
             newest = self._ledger.cell(key).newest
             if newest is not None and newest.error is not None:
                 failures[key] = newest.error
@@ -141,34 +144,18 @@ class Writer:
         self._closing = True
         if self._retry is not None:
             self._retry.cancel()
-        for task in [*self._batches, *([self._retry] if self._retry is not None else [])]:
-            await asyncio.wait([task])
+        await self._flights.aclose()
+        if self._retry is not None:
+            await asyncio.wait([self._retry])
         self._closing = False
-
-    def start(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start what sends something, and keep it until it has ended."""
-        task = asyncio.create_task(sending)
-        # The loop itself keeps no task alive whose waiters were all cancelled.
-        self._batches.add(task)
-        task.add_done_callback(self._batches.discard)
-        return task
 
     async def _send_all(self) -> None:
         async with self._sending:
             self._next_batch = None
-            while flights := {
-                cell.flight for cell in self._ledger.concerned(self._ledger.waiting) if cell.flight
-            }:
-                await asyncio.wait(flights)
+            while away := self._flights.of(self._ledger.waiting):
+                await asyncio.wait(away)
             keys = list(self._ledger.waiting)
-            await self._fly(keys, self.take_off(keys), at_once=False)
-
-    def take_off(self, keys: Sequence[str]) -> asyncio.Future[None]:
-        """Keep everybody else from sending what waits for these keys, until the returned future is done."""
-        flight = asyncio.get_running_loop().create_future()
-        for cell in self._ledger.concerned(keys):
-            cell.flight = flight
-        return flight
+            await self._fly(keys, self._flights.take_off(keys), at_once=False)
 
     async def _fly(self, keys: Sequence[str], flight: asyncio.Future[None], *, at_once: bool) -> None:
         """Send what waits for these keys until it has arrived or failed."""
@@ -177,19 +164,10 @@ class Writer:
             while left:
                 left = await self._attempt(left, at_once=at_once)
         finally:
-            self.land(keys, flight)
+            self._flights.land(keys, flight)
         for callback in self._when_sent:
             callback()
         self._try_again_soon()
-
-    def land(self, keys: Sequence[str], flight: asyncio.Future[None]) -> None:
-        """Let others send what waits for these keys."""
-        for key, cell in zip(keys, self._ledger.concerned(keys), strict=True):
-            cell.flight = None
-            if not cell.waiting:
-                self._ledger.waiting.discard(key)
-                self._failed.discard(key)
-        flight.set_result(None)
 
     async def _attempt(self, keys: Sequence[str], *, at_once: bool) -> list[str]:
         """Send the first value that waits for each key, and return the keys that need another attempt."""
@@ -228,7 +206,7 @@ class Writer:
                 case SessionKitError():
                     in_doubt = isinstance(result, StoreError) and result.applied is Applied.MAYBE
                     cell.failed(write, result, in_doubt=in_doubt)
-                    self._failed.add(key)
+                    self._ledger.failed.add(key)
                 case _:
                     cell.arrived(write)
                     if cell.waiting:
@@ -239,7 +217,7 @@ class Writer:
             except SessionKitError as error:
                 for key in conflicts:
                     self._ledger.cell(key).failed(writes[key], error, in_doubt=False)
-                self._failed.update(conflicts)
+                self._ledger.failed.update(conflicts)
             else:
                 again += [key for key in conflicts if self._ledger.cell(key).waiting]
         return again
