@@ -11,6 +11,7 @@ from telegram.ext import ExtBot
 
 from sessionkit.errors import CodecError, CorruptRecord, SessionKitError, VersionConflict
 from sessionkit.ptb.keyboards import raw_update
+from sessionkit.ptb.work import whose
 from sessionkit.store import ABSENT, read_all
 
 if TYPE_CHECKING:
@@ -241,9 +242,9 @@ class UserUpdates(NamedTuple):
 
 def owner_of(update: Update) -> tuple[KeyPart, ...]:
     """Return whose update it is: its user's, else its chat's, else nobody's but its own."""
-    for owner in (update.effective_user, update.effective_chat):
+    for owner in whose(update):
         if owner is not None:
-            return (owner.id,)
+            return (owner,)
     return ("update", update.update_id)
 
 

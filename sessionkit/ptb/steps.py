@@ -10,6 +10,7 @@ from sessionkit.errors import Applied, CodecError, CommitPending
 from sessionkit.ptb.answers import Answers, HeldBack
 from sessionkit.ptb.commits import collecting
 from sessionkit.ptb.migration import migrated_ids
+from sessionkit.ptb.work import whose
 from sessionkit.ptb.writes import may_pass
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Steps:
             callbacks = commit.close()
         for move in work.moves:
             await self._migration.move(work, *move)
-        answers = Answers(update, callbacks, (), *_whose(update))
+        answers = Answers(update, callbacks, (), *whose(update))
         try:
             await self._commit(work, answers)
             self._check(answers)
@@ -145,11 +146,3 @@ class Steps:
 
     async def _give_up(self, answers: Answers, error: SessionKitError) -> None:
         await self._application.process_error(answers.update, error)
-
-
-def _whose(update: object) -> tuple[int | None, int | None]:
-    """Return the ids of the update's user and chat."""
-    if not isinstance(update, Update):
-        return None, None
-    user, chat = update.effective_user, update.effective_chat
-    return None if user is None else user.id, None if chat is None else chat.id

@@ -118,9 +118,9 @@ class WorkPlan:
         """Return what an update needs."""
         if not isinstance(update, Update):
             return self.ids()
-        user, chat, message = update.effective_user, update.effective_chat, update.effective_message
+        (user_id, chat_id), message = whose(update), update.effective_message
         moved = (message.migrate_to_chat_id, message.migrate_from_chat_id) if message else ()
-        work = self.ids(None if user is None else user.id, None if chat is None else chat.id, *moved)
+        work = self.ids(user_id, chat_id, *moved)
         for handler in self.conversations:
             key = conversation_key(handler, update)
             if key is not None and handler.name is not None:
@@ -129,7 +129,7 @@ class WorkPlan:
                     work.add(self._timeouts.slot(handler.name, key))
                 if not (handler.per_user or handler.per_chat):
                     work.turns.add(self._keys.turns.key("message", *key))
-        if user is None and chat is None:
+        if user_id is None and chat_id is None:
             work.turns.add(self._keys.turns.key("update", update.update_id))
         return work
 
@@ -153,6 +153,14 @@ class WorkPlan:
     def conversation(self, name: str, key: ConversationKey) -> ConversationSlot:
         """Return where the state of a conversation lives."""
         return ConversationSlot(self._keys.conversation(name, key), self._application, name, key)
+
+
+def whose(update: object) -> tuple[int | None, int | None]:
+    """Return the ids of an update's user and chat."""
+    if not isinstance(update, Update):
+        return None, None
+    user, chat = update.effective_user, update.effective_chat
+    return None if user is None else user.id, None if chat is None else chat.id
 
 
 def conversation_key(handler: ConversationHandler[Any], update: Update) -> ConversationKey | None:
