@@ -59,9 +59,6 @@ class Ledger:
         self.refused: dict[str, CodecError] = {}
         self.unreadable: dict[str, CodecError] = {}
 
-    def __len__(self) -> int:
-        return len(self._cells)
-
     def cell(self, key: str) -> Cell:
         """Return what is known of a record."""
         cell = self._cells.get(key)

@@ -60,7 +60,7 @@ class PendingUpdates:
 
     def of(self, update: Update) -> UserUpdates:
         """Return the updates that share this one's user."""
-        owner = owner_of(update)
+        owner = _owner_of(update)
         return UserUpdates(
             PendingSlot(self._keys.inboxes.key(*owner), self._memory),
             HandledSlot(self._keys.handled.key(*owner), self._memory),
@@ -80,7 +80,7 @@ class PendingUpdates:
         def with_new(there: list[PendingUpdate]) -> list[PendingUpdate]:
             return there if any(each.update_id == new.update_id for each in there) else [*there, new]
 
-        await self._change(self._keys.inboxes.key(*owner_of(update)), with_new)
+        await self._change(self._keys.inboxes.key(*_owner_of(update)), with_new)
 
     async def count_attempt(self, slot: PendingSlot, update_id: int) -> None:
         """Take note that an update is taken up again, before it is.
@@ -131,7 +131,7 @@ class PendingUpdates:
         start = self._keys.inboxes.start
         async for key, record in read_all(self._records.store(), start, _passed_over):
             try:
-                entries = read_entries(self._records.values.open(key, record.value).value)
+                entries = _read_entries(self._records.values.open(key, record.value).value)
             except CodecError as error:
                 _passed_over(key, error)
                 continue
@@ -154,13 +154,13 @@ class PendingUpdates:
             except VersionConflict:
                 record = await store.get(key)
                 version = ABSENT if record is None else record.version
-                entries = [] if record is None else read_entries(values.open(key, record.value).value)
+                entries = [] if record is None else _read_entries(values.open(key, record.value).value)
             else:
                 return
 
     def _seal(self, key: str, entries: Iterable[PendingUpdate]) -> bytes:
         values = self._records.values
-        return values.seal(key, values.pack(key, write_entries(entries)).plain)
+        return values.seal(key, values.pack(key, _write_entries(entries)).plain)
 
 
 class _MemorySlot:
@@ -198,11 +198,11 @@ class PendingSlot(_MemorySlot):
     @property
     def entries(self) -> list[PendingUpdate]:
         """What was last read, in order."""
-        return read_entries(self.read())
+        return _read_entries(self.read())
 
     def drop(self, done: Collection[int]) -> None:
         """Drop those that are processed."""
-        self.write(write_entries(each for each in self.entries if each.update_id not in done) or None)
+        self.write(_write_entries(each for each in self.entries if each.update_id not in done) or None)
 
 
 class HandledSlot(_MemorySlot):
@@ -240,7 +240,7 @@ class UserUpdates(NamedTuple):
         self.pending.drop(self.handled.ids)
 
 
-def owner_of(update: Update) -> tuple[KeyPart, ...]:
+def _owner_of(update: Update) -> tuple[KeyPart, ...]:
     """Return whose update it is: its user's, else its chat's, else nobody's but its own."""
     for owner in whose(update):
         if owner is not None:
@@ -248,12 +248,12 @@ def owner_of(update: Update) -> tuple[KeyPart, ...]:
     return ("update", update.update_id)
 
 
-def write_entries(entries: Iterable[PendingUpdate]) -> list[list[object]]:
+def _write_entries(entries: Iterable[PendingUpdate]) -> list[list[object]]:
     """Return entries as the codec keeps them."""
     return [list(entry) for entry in entries]
 
 
-def read_entries(value: object) -> list[PendingUpdate]:
+def _read_entries(value: object) -> list[PendingUpdate]:
     """Return the entries of a record's value, in order of their numbers.
 
     Raises:
