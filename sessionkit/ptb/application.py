@@ -72,11 +72,11 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         for name, value in (("max_cached", max_cached), ("lease", lease), ("sweep", sweep)):
             if not value > 0:
                 raise ConfigurationError(f"{name} is a number above 0, not {value!r}")
-        own_queue = type(kwargs.get("job_queue")) is JobQueue
-        if own_queue:
+        is_ptbs_queue = type(kwargs.get("job_queue")) is JobQueue
+        if is_ptbs_queue:
             kwargs["job_queue"] = SessionJobQueue()
         super().__init__(**kwargs)
-        if own_queue and self.job_queue is not None:
+        if is_ptbs_queue and self.job_queue is not None:
             self.job_queue.set_application(self)
         persistence = self._session_persistence
         persistence.serve_each_update()
@@ -106,7 +106,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         Raises:
             StoreUnavailable: It gives none.
             ConfigurationError: A persistent conversation has a timeout, and the job queue is not a
-                ``SessionJobQueue``.
+                ``SessionJobQueue``; or the queue is a ``DurableInbox``, and the store is not atomic.
         """
         queue = self.job_queue
         if queue is not None and not isinstance(queue, SessionJobQueue):

@@ -105,8 +105,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
     def serve_each_update(self) -> None:
         """Leave loading and storing to an application that does both for each update.
 
-        Raises:
-            ConfigurationError: Never here; what is lazy is lazy for conversations, too.
+        Unless told otherwise, everything is lazy then, conversations, too.
         """
         self._per_update = True
         if self._loading is None:

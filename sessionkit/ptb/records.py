@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sessionkit.ptb")
 
-PATIENCE = 10.0
+PATIENCE: Final = 10.0
+"""Seconds for which what is left is tried again at the end."""
 HANDLED_TTL: Final = 2 * 24 * 3600.0
 """Seconds for which it is known that an update was processed: Telegram sends none again after 24 hours."""
 

@@ -191,7 +191,7 @@ class Rescue:
     async def write_all_after(
         self, error: StoreError, started: float, writes: Sequence[Put | Delete], write_id: Version
     ) -> tuple[Receipt, bool]:
-        """Write all of it again, or into the journal, and return whether it is that."""
+        """Write all of it again, or else into the journal, and return whether it went there."""
         keys = [write.key for write in writes]
         primary = cast("AtomicStore", self._primary)
         try:
