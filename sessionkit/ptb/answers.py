@@ -10,7 +10,7 @@ from sessionkit.errors import SessionKitError
 from sessionkit.ptb.writes import may_pass
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
 Answer: TypeAlias = "Callable[[], Awaitable[object]]"
 
@@ -29,7 +29,7 @@ class Answers:
 
     update: object
     callbacks: Sequence[Answer]
-    keys: Sequence[str]
+    keys: Collection[str]
     user: int | None
     chat: int | None
 

@@ -147,7 +147,7 @@ class Intake:
             if update.update_id in handled.ids:
                 if update.update_id in entries:
                     pending.drop(handled.ids)
-                    await self._transactions.commit(work, self._desk.hold(work))
+                    await self._transactions.commit(work, lambda: self._desk.hold(work))
                 return None
             earlier = self._first(entries.values(), handled.ids, update.update_id)
             if earlier is not None:
@@ -172,7 +172,7 @@ class Intake:
     async def _set_aside(self, work: Work, inbox: UserUpdates, entry: PendingUpdate) -> None:
         key = await self._pending.set_aside(entry)
         inbox.settle(entry.update_id)
-        await self._transactions.commit(work, self._desk.hold(work))
+        await self._transactions.commit(work, lambda: self._desk.hold(work))
         raise UpdateSetAside(entry.update_id, entry.attempts, key)
 
     def _try_again(self, update: Update, failed: Update, error: Exception) -> None:

@@ -123,8 +123,7 @@ class Steps:
             return
         assert isinstance(answers.update, Update)
         work.inbox.settle(answers.update.update_id)
-        answers.keys = self._desk.hold(work)
-        await self._transactions.commit(work, answers.keys)
+        answers.keys = await self._transactions.commit(work, lambda: self._desk.hold(work))
         # What the answers change from now on is stored as everybody's is.
         copy, work.bot = work.bot, None
         if copy is not None and copy.error is not None:

@@ -9,7 +9,7 @@ from sessionkit.errors import BatchRefused, CorruptRecord, LeaseLost, VersionCon
 from sessionkit.store import ABSENT, AtomicStore, Delete, Put, new_version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sessionkit.errors import SessionKitError
     from sessionkit.ptb.bot_copy import BotCopy
@@ -34,14 +34,17 @@ class Transactions:
         self._ledger = records.ledger
         self._flights = records.flights
 
-    async def commit(self, work: Work, keys: Collection[str]) -> None:
+    async def commit(self, work: Work, hold: Callable[[], Collection[str]]) -> Collection[str]:
         """Write what an update has changed, and that it was processed, in one atomic step.
 
         If that fails, PTB holds what was there before.
 
         Args:
             work: The update's, with its ``inbox``.
-            keys: What is held for it.
+            hold: Holds what the update has changed, but for the bot's data, and returns the keys.
+
+        Returns:
+            What ``hold`` does.
 
         Raises:
             LeaseLost: Somebody else has processed an update of the same user, having had the turn.
@@ -50,16 +53,21 @@ class Transactions:
         inbox = work.inbox
         assert inbox is not None
         bot = work.bot if work.bot is not None and work.bot.changed else None
-        concerned = {*keys, *([] if bot is None else [bot.key])}
-        while away := self._flights.of(concerned):
+        spared = {work.bot.key} if work.bot is not None and bot is None else set[str]()
+        while away := self._flights.of(work.slots.keys() - spared):
             await asyncio.wait(away)
+        # From here to the take-off nothing is waited for: what is held, the writer sends by itself.
         if bot is not None:
             bot.hold()
-        ready = [key for key in concerned if key in self._ledger.waiting]
+        keys = hold()
+        concerned = {*keys, *([] if bot is None else [bot.key])}
+        waiting = concerned & self._ledger.waiting
+        ready = [key for key in waiting if self._ledger.cell(key).flight is None]
         if ready:
             flight = self._flights.take_off(ready)
             # Shielded: an update that is cancelled must not leave open what became of it.
             await asyncio.shield(self._flights.start(self._fly(ready, concerned, flight, bot, inbox)))
+        return keys
 
     async def _fly(
         self,

@@ -267,6 +267,42 @@ async def test_what_an_update_changed_of_the_bots_data_is_not_stored_with_anothe
     assert (await stored(store))[2] == {"n": 2}
 
 
+async def test_an_update_that_is_cancelled_before_its_commit_leaves_nothing(instance: Instances) -> None:
+    class Slow(UnsteadyStore):
+        """Its atomic writes wait until they may go on."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.begun = asyncio.Event()
+            self.go_on = asyncio.Event()
+
+        async def write_all(self, *arguments: Any, **options: Any) -> Any:
+            self.begun.set()
+            await self.go_on.wait()
+            return await super().write_all(*arguments, **options)
+
+    bot = Counting()
+    async with (
+        Slow() as store,
+        instance(bot.set_up, configure=with_inbox, persistence=SessionPersistence(store)) as application,
+    ):
+        one, two = (
+            asyncio.create_task(application.process_update(message(application, user, "a", update_id=user)))
+            for user in (1, 2)
+        )
+        await store.begun.wait()
+        async with bot.done:
+            await bot.done.wait_for(lambda: len(bot.texts) == 2)
+        for _ in range(10):  # until its commit waits for the other's; nothing tells of that
+            await asyncio.sleep(0)
+        two.cancel()
+        await asyncio.wait([two])
+        store.go_on.set()
+        await one
+        await application.update_persistence()
+        assert await stored(store) == ({1: {"n": 1, "texts": ["a"]}}, {1: {"n": 1}}, {"n": 1})
+
+
 async def test_an_update_that_cannot_be_stored_is_not_acknowledged(
     instance: Instances, store: UnsteadyStore
 ) -> None:
