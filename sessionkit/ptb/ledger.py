@@ -298,8 +298,11 @@ class Ledger:
                 value, clashes = merge_three(before or {}, mine or {}, theirs, add_ints=True)
                 if mine is None and not value:
                     value = None
-        elif mine != theirs:
-            clashes = ["all"]
+        elif not self._same(key, mine, theirs):
+            if self._same(key, theirs, before):
+                value = mine
+            else:
+                clashes = ["all"]
         if clashes and not quiet:
             logger.warning(
                 "conflict on %s: %d values changed here were changed elsewhere too, and theirs are kept",
@@ -309,6 +312,13 @@ class Ledger:
             )
             self._report(ConflictFound(key, "primary"))
         return value
+
+    def _same(self, key: str, one: Any, other: Any) -> bool:
+        # Not by ==, which many classes do not define.
+        try:
+            return self._values.pack(key, one).plain == self._values.pack(key, other).plain
+        except CodecError:
+            return False
 
     def _base(self, key: str, cell: Cell) -> Any | None:
         return None if cell.stored is None else self._values.open(key, cell.stored).value

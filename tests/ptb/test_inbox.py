@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -20,8 +21,15 @@ from telegram.ext import (
 )
 
 from sessionkit.errors import Applied, ConfigurationError, SessionKitError, StoreUnavailable, UpdateSetAside
-from sessionkit.ptb import DurableInbox, SessionApplication, SessionPersistence, on_commit
+from sessionkit.ptb import (
+    DurableInbox,
+    SessionApplication,
+    SessionPersistence,
+    on_commit,
+    register_telegram_objects,
+)
 from sessionkit.ptb.data_keys import DataKeys
+from sessionkit.settings import Settings
 from sessionkit.store import Capabilities, Scope
 from sessionkit_memory import MemoryStore
 from tests.ptb.conftest import UnsteadyStore, message
@@ -301,6 +309,41 @@ async def test_an_update_that_is_cancelled_before_its_commit_leaves_nothing(inst
         await one
         await application.update_persistence()
         assert await stored(store) == ({1: {"n": 1, "texts": ["a"]}}, {1: {"n": 1}}, {"n": 1})
+
+
+@dataclass
+class Stats:
+    n: int = 0
+
+
+@pytest.mark.parametrize("failing", [[], [StoreUnavailable("for now")]])
+async def test_bot_data_of_an_own_class_are_stored(
+    instance: Instances, store: UnsteadyStore, failing: list[Any]
+) -> None:
+    codec = Settings.load().codec()
+    register_telegram_objects(codec)
+    codec.register_dataclass("stats", Stats)
+    types = ContextTypes(bot_data=Stats)
+
+    async def count(update: Update, context: Any) -> None:
+        context.bot_data.n += 1
+
+    def persistence() -> SessionPersistence:
+        return SessionPersistence(store, codec=codec, context_types=types, update_interval=1000)
+
+    async with instance(
+        lambda application: application.add_handler(MessageHandler(filters.ALL, count)),
+        persistence=persistence(),
+        configure=lambda builder: with_inbox(builder).context_types(types),
+    ) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await idle(application)
+        store.failing = failing
+        await application.update_queue.put(message(application, 8, "b", update_id=2))
+        await emptied(store)
+        await idle(application)
+        assert application.bot_data == Stats(2)
+    assert await persistence().get_bot_data() == Stats(2)
 
 
 async def test_an_update_that_cannot_be_stored_is_not_acknowledged(
