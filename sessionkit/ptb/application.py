@@ -139,6 +139,8 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         if self._intake is not None:
             await self._intake.stop()
         await super().stop()
+        if self._intake is not None:
+            self._intake.forget()
         await self._steps.drop_answers()
 
     async def shutdown(self) -> None:

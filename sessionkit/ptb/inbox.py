@@ -42,16 +42,21 @@ class DurableInbox(asyncio.Queue[object]):
         super().__init__(maxsize)
         self.attempts = attempts
         self._keep: Callable[[Update], Awaitable[bool]] | None = None
+        self._leave: Callable[[Update], object] | None = None
 
-    def bind(self, keep: Callable[[Update], Awaitable[bool]]) -> None:
-        """Have each update kept by this function, which says whether it is to be queued; for the application.
+    def bind(self, keep: Callable[[Update], Awaitable[bool]], leave: Callable[[Update], object]) -> None:
+        """Have each update stored before it is queued; for the application.
+
+        Args:
+            keep: Stores an update, and says whether it is to be queued.
+            leave: Told of one that is not queued though it was to be, as ``put`` was cancelled.
 
         Raises:
             ConfigurationError: It is the inbox of another application.
         """
         if self._keep is not None:
             raise ConfigurationError("a DurableInbox belongs to one application: make another one")
-        self._keep = keep
+        self._keep, self._leave = keep, leave
 
     async def put(self, item: object) -> None:
         """Store an update, then queue it; anything else is queued as it is.
@@ -76,7 +81,12 @@ class DurableInbox(asyncio.Queue[object]):
 
     async def put_kept(self, item: object) -> None:
         """Queue what is stored already."""
-        await super().put(_Kept(item))
+        try:
+            await super().put(_Kept(item))
+        except asyncio.CancelledError:
+            if self._leave is not None and isinstance(item, Update):
+                self._leave(item)
+            raise
 
     def put_nowait(self, item: object) -> None:
         """Queue anything but an update, which is to be stored first, by ``put``.

@@ -65,9 +65,10 @@ class Intake:
         self._pending = PendingUpdates(application, records)
         # The updates that are queued or processed here, and whether they came here first.
         self._here: dict[int, bool] = {}
+        self._storing: dict[int, asyncio.Future[None]] = {}
         self._again: set[asyncio.Task[None]] = set()
         self._looked = self._running = False
-        inbox.bind(self.keep)
+        inbox.bind(self.keep, self.leave)
 
     async def keep(self, update: Update) -> bool:
         """Store an update, and return whether it is to be queued: it is not queued already.
@@ -75,18 +76,28 @@ class Intake:
         Raises:
             SessionKitError: The store did not acknowledge it.
         """
-        if update.update_id in self._here:
+        number = update.update_id
+        while (storing := self._storing.get(number)) is not None:
+            await asyncio.wait([storing])  # it came again, and is not acknowledged before it is stored
+        if number in self._here:
             return False
-        self._here[update.update_id] = True
+        self._here[number] = True
+        self._storing[number] = asyncio.get_running_loop().create_future()
         try:
             await self._pending.add(update)
         except CodecError as error:
             # Telegram would send it again and again.
-            logger.error("update %d is processed, but not stored before: %s", update.update_id, error)
+            logger.error("update %d is processed, but not stored before: %s", number, error)
         except BaseException:
-            del self._here[update.update_id]
+            self.leave(update)
             raise
+        finally:
+            self._storing.pop(number).set_result(None)
         return True
+
+    def leave(self, update: Update) -> None:
+        """Take note that an update is not queued here after all; it stays stored."""
+        self._here.pop(update.update_id, None)
 
     async def take(self, update: Update) -> None:
         """Process an update, and before it those of its user that came earlier, unless somebody else has."""
@@ -131,6 +142,10 @@ class Intake:
         for task in list(self._again):
             task.cancel()
             await asyncio.wait([task])
+
+    def forget(self) -> None:
+        """Take note that nothing is queued here any more: what was and is not processed stays stored."""
+        self._here.clear()
 
     async def _take(self, update: Update) -> Update | None:
         """Process an update if it is the next one of its user, else return that one."""

@@ -30,7 +30,7 @@ from sessionkit.ptb import (
 )
 from sessionkit.ptb.data_keys import DataKeys
 from sessionkit.settings import Settings
-from sessionkit.store import Capabilities, Scope
+from sessionkit.store import Capabilities, Receipt, Scope
 from sessionkit_memory import MemoryStore
 from tests.ptb.conftest import UnsteadyStore, message
 
@@ -309,6 +309,73 @@ async def test_an_update_that_is_cancelled_before_its_commit_leaves_nothing(inst
         await one
         await application.update_persistence()
         assert await stored(store) == ({1: {"n": 1, "texts": ["a"]}}, {1: {"n": 1}}, {"n": 1})
+
+
+async def test_an_update_that_comes_again_is_not_acknowledged_before_it_is_stored(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    put, storing, fail = store.put, asyncio.Event(), asyncio.Event()
+
+    async def put_later(key: str, value: bytes, **conditions: Any) -> Receipt:
+        storing.set()
+        await fail.wait()
+        return await put(key, value, **conditions)
+
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        store.put = put_later  # type: ignore[method-assign]
+        first = asyncio.create_task(application.update_queue.put(message(application, 7, "a", update_id=1)))
+        await storing.wait()
+        again = asyncio.create_task(application.update_queue.put(message(application, 7, "a", update_id=1)))
+        store.down = True
+        fail.set()
+        for task in (first, again):
+            with pytest.raises(NetworkError):
+                await task
+
+
+async def test_an_update_whose_put_was_cancelled_is_queued_when_it_comes_again(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    bot.go_on.clear()
+    put, kept = store.put, asyncio.Event()
+
+    async def put_and_tell(key: str, value: bytes, **conditions: Any) -> Receipt:
+        receipt = await put(key, value, **conditions)
+        if key == KEYS.inboxes.key(3):
+            kept.set()
+        return receipt
+
+    store.put = put_and_tell  # type: ignore[method-assign]
+    async with instance(
+        bot.set_up, configure=lambda builder: builder.update_queue(DurableInbox(1)), sweep=1000
+    ) as application:
+        await application.update_queue.put(message(application, 1, "1", update_id=1))
+        await bot.has_begun("1")
+        await application.update_queue.put(message(application, 2, "2", update_id=2))
+        third = asyncio.create_task(application.update_queue.put(message(application, 3, "3", update_id=3)))
+        await kept.wait()
+        third.cancel()  # as Updater.stop does
+        await asyncio.wait([third])
+        bot.go_on.set()
+        await idle(application)
+        await application.update_queue.put(message(application, 3, "3", update_id=3))
+        await bot.has_answered("3")
+
+
+async def test_what_was_to_be_tried_again_at_a_stop_is_taken_up_at_the_next_start(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    store.failing = [StoreUnavailable("for now")]
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await bot.has_failed()
+        await application.stop()
+        await application.start()
+        await bot.has_answered("a")
+    assert bot.texts == ["a", "a"]
 
 
 @dataclass
