@@ -63,7 +63,7 @@ class Intake:
         self._process = process
         self._lease = lease
         self._pending = PendingUpdates(application, records)
-        # The updates that are queued or processed here, and whether they came here first.
+        # The updates that are queued or processed here, and whether they came here first, or are counted.
         self._here: dict[int, bool] = {}
         self._storing: dict[int, asyncio.Future[None]] = {}
         self._again: set[asyncio.Task[None]] = set()
@@ -111,11 +111,15 @@ class Intake:
                     self._try_again(update, due[-1], error)
                     return
                 earlier = None
+            except BaseException:  # a handler may have been cancelled by itself
+                for each in (update, due[-1]):
+                    self.leave(each)
+                raise
             if earlier is None:
-                due.pop()
+                self.leave(due.pop())
             else:
+                self._here.setdefault(earlier.update_id, False)
                 due.append(earlier)
-        self._here.pop(update.update_id, None)
 
     async def look(self) -> None:
         """Take up what waits and is in nobody's hands, as its instance was killed.
@@ -172,6 +176,7 @@ class Intake:
                 if entry.attempts >= self._inbox.attempts:
                     await self._set_aside(work, inbox, entry)
                 await self._pending.count_attempt(pending, update.update_id)
+                self._here[update.update_id] = True
             await self._process(work, update, give_back)
         return None
 
@@ -195,7 +200,8 @@ class Intake:
         if failed.update_id in self._here and (isinstance(error, LeaseLost) or not may_pass(error)):
             self._here[failed.update_id] = False  # the next time is counted
         if not self._running:
-            self._here.pop(update.update_id, None)
+            for each in (update, failed):
+                self.leave(each)
             return
 
         async def again() -> None:

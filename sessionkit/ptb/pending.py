@@ -117,7 +117,7 @@ class PendingUpdates:
             update = Update.de_json(fields, bot)
             if raw and isinstance(bot, ExtBot):
                 bot.insert_callback_data(update)
-        except (CodecError, TypeError, ValueError, LookupError) as error:
+        except Exception as error:  # whatever PTB makes of what another version of it has written
             logger.error("update %d is not readable, and is kept: %s", entry.update_id, type(error).__name__)
             return None
         return update

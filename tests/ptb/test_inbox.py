@@ -455,6 +455,58 @@ async def test_an_update_that_was_taken_up_too_often_is_set_aside(
     assert await waiting(store) == []
 
 
+async def test_an_update_taken_up_is_not_set_aside_for_a_store_that_fails_for_now(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer
+) -> None:
+    bot = Counting()
+    async with unstarted(api, store, bot) as killed:
+        await killed.update_queue.put(message(killed, 7, "1", update_id=1))
+    store.failing = [StoreUnavailable("for now")] * 2
+    inbox = DurableInbox(attempts=1)
+    async with instance(bot.set_up, configure=lambda builder: builder.update_queue(inbox)):
+        await bot.has_answered("1")
+    assert bot.texts == ["1", "1", "1"]
+
+
+async def test_a_handler_that_is_cancelled_by_itself_does_not_keep_its_user_waiting(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    class Cancelled(Counting):
+        async def count(self, update: Update, context: Context) -> None:
+            assert update.message is not None
+            if update.message.text == "1":
+                raise asyncio.CancelledError
+            await super().count(update, context)
+
+    bot = Cancelled()
+
+    def configure(builder: Any) -> Any:
+        return builder.update_queue(DurableInbox(attempts=1)).concurrent_updates(8)
+
+    async with instance(bot.set_up, configure=configure) as application:
+        for number in (1, 2, 3):
+            await application.update_queue.put(message(application, 7, f"{number}", update_id=number))
+            await idle(application)
+    assert [type(error) for error in bot.errors] == [UpdateSetAside]
+    assert bot.texts == ["2", "3"]
+
+
+@pytest.mark.parametrize("message_", ["none", {"message_id": 1, "date": 1, "chat": 5, "entities": [5]}])
+async def test_an_update_that_ptb_cannot_read_stops_no_other(
+    instance: Instances, store: UnsteadyStore, message_: object
+) -> None:
+    values = SessionPersistence(store).records.values
+    key = KEYS.inboxes.key(7)
+    packed = values.pack("update", [{"update_id": 1, "message": message_}, False]).plain
+    await store.put(key, values.seal(key, values.pack(key, [[1, 0.0, 0, packed]]).plain))
+    bot = Counting()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "2", update_id=2))
+        await bot.has_answered("2")
+    assert bot.errors == []
+    assert await waiting(store) == [key]
+
+
 async def test_a_failing_handler_is_not_tried_again(instance: Instances, store: UnsteadyStore) -> None:
     errors: list[Any] = []
 
