@@ -86,7 +86,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         bot = BotSlot(self._records.keys.bot, self)
         self._desk = Desk(self, persistence, self._timeouts, bot, max_cached=max_cached, lease=lease)
         self._plan = self._desk.plan
-        transactions = Transactions(self._records)
+        transactions = Transactions(self._records, self._desk)
         migration = Migration(self, self._records, self._plan, self._timeouts)
         self._steps = Steps(self, self._records, self._desk, transactions, migration, super().process_update)
         self._intake: Intake | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sessionkit.errors import CodecError
@@ -63,21 +64,27 @@ class BotCopy:
             self.error = error
             return False
 
-    def hold(self) -> None:
-        """Have stored what was changed, with what others have changed since.
+    def hold_others(self) -> None:
+        """Have stored by themselves what others have changed, if they have: it is not to be undone."""
+        with suppress(CodecError):
+            self._ledger.hold(self.key, self._slot.read())
 
-        Raises:
-            CodecError: The data of others cannot be stored.
-        """
+    def hold(self) -> bool:
+        """Have stored what was changed, with what others have changed since; return whether it can be."""
         assert self._copied is not None
         shared: Any = self._slot.read()
-        self._replaced = self._values.pack(self.key, shared).plain
-        base = self._values.unpack(self._copied)
-        merged = self._ledger.merge(self.key, base, self._value, shared)
-        self._ledger.hold(self.key, merged)
+        try:
+            replaced = self._values.pack(self.key, shared).plain
+            base = self._values.unpack(self._copied)
+            merged = self._ledger.merge(self.key, base, self._value, shared)
+            self._ledger.hold(self.key, merged)
+        except CodecError as error:
+            self.error = error
+            return False
+        self._replaced = self._slot.before = replaced
         self._held = self._values.pack(self.key, merged).plain
         self._slot.write(merged)
-        self._slot.before = self._replaced
+        return True
 
     def stored(self) -> None:
         """Take note that what was changed is stored."""

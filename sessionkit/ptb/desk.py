@@ -88,12 +88,12 @@ class Desk:
                         self._ledger.forget(key)
         self._ledger.evict(self._max_cached)
 
-    def hold(self, work: Work) -> list[str]:
-        """Hold what a work's records are now, and return their keys."""
+    def hold(self, work: Work, *, but: str = "") -> list[str]:
+        """Hold what a work's records are now, but one of them, and return their keys."""
         keys: list[str] = []
         for key, slot in work.slots.items():
-            if slot is self.plan.bot and work.bot is not None:
-                continue  # it is merged when the rest is stored
+            if key == but:
+                continue
             if isinstance(slot, TimeoutSlot):
                 self._timeouts.drop_ended(slot)
             value = slot.read()

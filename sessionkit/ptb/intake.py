@@ -162,11 +162,11 @@ class Intake:
         work.add(pending, handled)
         self._desk.keyboards.add_needed(work, update)
         async with self._desk.turn(work, None) as give_back:
+            await self._transactions.begin(work)
             entries = {entry.update_id: entry for entry in pending.entries}
             if update.update_id in handled.ids:
                 if update.update_id in entries:
-                    pending.drop(handled.ids)
-                    await self._transactions.commit(work, lambda: self._desk.hold(work))
+                    await self._transactions.commit(work, update.update_id)
                 return None
             earlier = self._first(entries.values(), handled.ids, update.update_id)
             if earlier is not None:
@@ -177,7 +177,11 @@ class Intake:
                     await self._set_aside(work, inbox, entry)
                 await self._pending.count_attempt(pending, update.update_id)
                 self._here[update.update_id] = True
-            await self._process(work, update, give_back)
+            try:
+                await self._process(work, update, give_back)
+            except BaseException:
+                self._transactions.undo(work)
+                raise
         return None
 
     def _first(self, entries: Iterable[PendingUpdate], done: Collection[int], before: int) -> Update | None:
@@ -191,8 +195,7 @@ class Intake:
 
     async def _set_aside(self, work: Work, inbox: UserUpdates, entry: PendingUpdate) -> None:
         key = await self._pending.set_aside(entry)
-        inbox.settle(entry.update_id)
-        await self._transactions.commit(work, lambda: self._desk.hold(work))
+        await self._transactions.commit(work, entry.update_id)
         raise UpdateSetAside(entry.update_id, entry.attempts, key)
 
     def _try_again(self, update: Update, failed: Update, error: Exception) -> None:

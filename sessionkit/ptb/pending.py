@@ -236,7 +236,8 @@ class UserUpdates(NamedTuple):
 
     def settle(self, update_id: int) -> None:
         """Take note that an update is processed, to be stored with what it changed."""
-        self.handled.add(update_id, {entry.update_id for entry in self.pending.entries})
+        if update_id not in self.handled.ids:
+            self.handled.add(update_id, {entry.update_id for entry in self.pending.entries})
         self.pending.drop(self.handled.ids)
 
 

@@ -120,6 +120,11 @@ def read_state(application: AnyApplication, name: str, key: ConversationKey) -> 
     return None if state == ConversationHandler.END else state
 
 
+def is_running(application: AnyApplication, name: str, key: ConversationKey) -> bool:
+    """Whether a non-blocking handler may still give the conversation its state."""
+    return isinstance(_states(application, name).get(key), PendingState)
+
+
 def put_state(application: AnyApplication, name: str, key: ConversationKey, state: object | None) -> None:
     """Put the state of a conversation into PTB's memory, unmarked; None: it has ended."""
     states = _states(application, name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from telegram.ext import ConversationHandler
 
-from sessionkit.ptb.private import put_chat_data, put_state, put_user_data, read_state
+from sessionkit.ptb.private import is_running, put_chat_data, put_state, put_user_data, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,6 +151,11 @@ class ConversationSlot:
         self.name = name
         self.parts = parts
         self._application = application
+
+    @property
+    def running(self) -> bool:
+        """Whether a non-blocking handler may still give it another state."""
+        return is_running(self._application, self.name, self.parts)
 
     def read(self) -> object | None:
         """See ``Slot.read``."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from telegram import Update
 
-from sessionkit.errors import Applied, CodecError, CommitPending
+from sessionkit.errors import Applied, CommitPending
 from sessionkit.ptb.answers import Answers, HeldBack
 from sessionkit.ptb.commits import collecting
 from sessionkit.ptb.migration import migrated_ids
@@ -91,8 +91,8 @@ class Steps:
             await self._commit(work, answers)
             self._check(answers)
         except Exception as error:  # whatever it is, PTB's error handlers are told, as for a handler's
-            if work.inbox is not None and not isinstance(error, CodecError):
-                raise  # all of it is done again
+            if work.inbox is not None:
+                raise  # nothing is stored, and all of it is done again
             if callbacks and may_pass(error):
                 self._held_back.add(answers)
                 error = CommitPending(f"answers are held back: {error}", applied=Applied.MAYBE)
@@ -122,10 +122,9 @@ class Steps:
             await self._writer.commit(answers.keys)
             return
         assert isinstance(answers.update, Update)
-        work.inbox.settle(answers.update.update_id)
-        answers.keys = await self._transactions.commit(work, lambda: self._desk.hold(work))
-        # What the answers change from now on is stored as everybody's is.
-        copy, work.bot = work.bot, None
+        copy = work.bot
+        answers.keys = await self._transactions.commit(work, answers.update.update_id)
+        work.inbox = None  # whatever fails from now on, it is not done again
         if copy is not None and copy.error is not None:
             raise copy.error
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sessionkit.errors import BatchRefused, CorruptRecord, LeaseLost, VersionConflict
+from sessionkit.errors import BatchRefused, CodecError, CorruptRecord, LeaseLost, VersionConflict
+from sessionkit.ptb.slots import ConversationSlot
 from sessionkit.store import ABSENT, AtomicStore, Delete, Put, new_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sessionkit.errors import SessionKitError
     from sessionkit.ptb.bot_copy import BotCopy
-    from sessionkit.ptb.cells import Write
+    from sessionkit.ptb.cells import Slot, Write
+    from sessionkit.ptb.desk import Desk
     from sessionkit.ptb.pending import UserUpdates
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.work import Work
@@ -27,52 +30,111 @@ class Transactions:
 
     Args:
         records: The store and what is known of it.
+        desk: Holds what an update has changed.
     """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, desk: Desk) -> None:
         self._records = records
+        self._desk = desk
+        self._writer = records.writer
         self._ledger = records.ledger
         self._flights = records.flights
 
-    async def commit(self, work: Work, hold: Callable[[], Collection[str]]) -> Collection[str]:
+    async def begin(self, work: Work) -> None:
+        """Have stored what others have changed of an update's records, as it is not to be undone with it.
+
+        Raises:
+            SessionKitError: The store did not acknowledge it.
+        """
+        unsettled: list[Slot] = []
+        for key, slot in work.slots.items():
+            if slot is self._desk.plan.bot:
+                continue
+            cell = self._ledger.cell(key)
+            if cell.pins > 1 and cell.version is not None:  # a task has it, too
+                with suppress(CodecError):
+                    self._ledger.hold(key, slot.read())
+            if cell.waiting or cell.flight:
+                unsettled.append(slot)
+            if isinstance(slot, ConversationSlot) and slot.running:
+                work.running.add(key)
+        if unsettled:
+            await self._settle([slot.key for slot in unsettled])
+            await self._ledger.load(unsettled)
+
+    def undo(self, work: Work) -> None:
+        """Have PTB hold what it held before an update that is not stored, whoever uses it, too."""
+        if work.inbox is None:
+            return
+        for key, slot in work.slots.items():
+            if slot is self._desk.plan.bot or key in work.running:
+                continue
+            if not self._ledger.cell(key).waiting:  # what travels is undone if it does not arrive
+                self._ledger.revert(key)
+
+    async def commit(self, work: Work, update_id: int) -> list[str]:
         """Write what an update has changed, and that it was processed, in one atomic step.
 
-        If that fails, PTB holds what was there before.
+        If that fails, PTB holds what was there before. What others have changed is written before, by itself.
 
         Args:
             work: The update's, with its ``inbox``.
-            hold: Holds what the update has changed, but for the bot's data, and returns the keys.
+            update_id: Telegram's number of it.
 
         Returns:
-            What ``hold`` does.
+            The keys of its records, but for the bot's data.
 
         Raises:
             LeaseLost: Somebody else has processed an update of the same user, having had the turn.
             SessionKitError: The store did not acknowledge it; see ``applied``.
         """
-        inbox = work.inbox
+        inbox, shared = work.inbox, self._desk.plan.bot.key
         assert inbox is not None
-        bot = work.bot if work.bot is not None and work.bot.changed else None
-        spared = {work.bot.key} if work.bot is not None and bot is None else set[str]()
-        while away := self._flights.of(work.slots.keys() - spared):
-            await asyncio.wait(away)
-        # From here to the take-off nothing is waited for: what is held, the writer sends by itself.
+        # What a task changes from now on is its own.
+        copy, work.bot = work.bot, None
+        bot = copy if copy is not None and copy.changed else None
         if bot is not None:
-            bot.hold()
-        keys = hold()
+            bot.hold_others()
+        await self._settle([key for key in work.slots if key != shared or bot is not None])
+        # From here to the take-off nothing is waited for: what is held, the writer sends by itself.
+        inbox.settle(update_id)
+        keys = self._desk.hold(work, but=shared)
+        if bot is not None and not bot.hold():
+            bot = None
         concerned = {*keys, *([] if bot is None else [bot.key])}
-        waiting = concerned & self._ledger.waiting
-        ready = [key for key in waiting if self._ledger.cell(key).flight is None]
+        # What travels already is of messages that others have sent.
+        cells = dict(zip(concerned, self._ledger.concerned(concerned), strict=True))
+        ready = [key for key, cell in cells.items() if cell.waiting and cell.flight is None]
         if ready:
             flight = self._flights.take_off(ready)
+            flying = self._fly(ready, concerned - work.running, flight, bot, inbox)
             # Shielded: an update that is cancelled must not leave open what became of it.
-            await asyncio.shield(self._flights.start(self._fly(ready, concerned, flight, bot, inbox)))
+            await asyncio.shield(self._flights.start(flying))
         return keys
+
+    async def _settle(self, keys: Collection[str]) -> None:
+        """Return once nothing travels or waits for these keys.
+
+        Raises:
+            SessionKitError: The store did not acknowledge it.
+        """
+        while True:
+            left = [key for key in keys if key in self._ledger.waiting]
+            if flights := self._flights.of(keys):
+                await asyncio.wait(flights)
+            elif left:
+                await self._writer.commit(left)
+                failures = self._writer.failures()
+                for key in left:
+                    if key in failures:
+                        raise failures[key]
+            else:
+                return
 
     async def _fly(
         self,
         ready: Sequence[str],
-        concerned: Collection[str],
+        undone: Collection[str],
         flight: asyncio.Future[None],
         bot: BotCopy | None,
         inbox: UserUpdates,
@@ -82,10 +144,14 @@ class Transactions:
             if bot is not None:
                 bot.stored()
         except BaseException:
-            for key in concerned:
+            for key in {*ready, *undone}:
                 # What has no slot is of messages that were sent, whatever becomes of the update.
-                if (bot is None or key != bot.key) and self._ledger.cell(key).slot is not None:
+                if (bot is not None and key == bot.key) or self._ledger.cell(key).slot is None:
+                    continue
+                if key in undone:
                     self._ledger.revert(key)
+                else:
+                    self._ledger.drop_waiting(key)
             if bot is not None:
                 bot.revert()
             raise
@@ -98,7 +164,13 @@ class Transactions:
         left = list(keys)
         while left:
             writes = {key: self._newest(key) for key in left}
-            batch = [await self._write_of(key, write) for key, write in writes.items()]
+            batch: list[Put | Delete] = []
+            for key, write in list(writes.items()):
+                try:
+                    batch.append(await self._write_of(key, write))
+                except CodecError as error:  # one must not cost the others
+                    self._refuse(key, error)
+                    del writes[key]
             write_id = new_version()
             try:
                 await store.write_all(batch, write_id=write_id)
@@ -140,9 +212,12 @@ class Transactions:
                 conflicts.append(key)
             elif isinstance(error, CorruptRecord):
                 self._ledger.keep_unreadable(key, error)
-                self._ledger.drop_waiting(key)
-                self._ledger.refused[key] = error
+                self._refuse(key, error)
             else:
                 raise error
         if conflicts:
             await self._ledger.resolve(conflicts)
+
+    def _refuse(self, key: str, error: CodecError) -> None:
+        self._ledger.drop_waiting(key)
+        self._ledger.refused[key] = error

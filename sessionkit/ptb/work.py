@@ -45,7 +45,8 @@ class Work:
         held: Its turns, and those of the work that it is part of.
         open: Whether it is still being processed.
         bot: The bot's data as it sees them, where it is stored by itself; None: as everybody does.
-        inbox: The updates of its user, where they are stored first.
+        inbox: The updates of its user, where they are stored first; None once it is stored itself.
+        running: The keys of conversations in which an earlier update's handler still ran as it began.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Work:
         self.open = True
         self.bot: BotCopy | None = None
         self.inbox: UserUpdates | None = None
+        self.running: set[str] = set()
 
     def again(self) -> Work:
         """Return the same work, to be done once more."""

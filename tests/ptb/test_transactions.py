@@ -1,0 +1,268 @@
+"""Commits that are all or nothing: what is undone with an update, and what is not as it is another's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from telegram.ext import ContextTypes, ConversationHandler, MessageHandler, filters
+
+from sessionkit.codec import MsgpackCodec
+from sessionkit.errors import Applied, StoreUnavailable
+from sessionkit.ptb import SessionApplication, SessionPersistence, on_commit
+from tests.ptb.conftest import UnsteadyStore, message
+from tests.ptb.test_inbox import KEYS, emptied, idle, stored, waiting, with_inbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from telegram import Update
+    from telegram.ext import BaseHandler
+
+    from sessionkit.store import Delete, Put, Receipt, Version
+    from tests.ptb.conftest import AnyApplication, Instances
+
+Context = ContextTypes.DEFAULT_TYPE
+
+
+class GatedStore(UnsteadyStore):
+    """Keeps atomic writes waiting while its gate is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = asyncio.Event()
+
+    async def write_all(self, writes: Iterable[Put | Delete], *, write_id: Version | None = None) -> Receipt:
+        self.asked.set()
+        await self.gate.wait()
+        return await super().write_all(writes, write_id=write_id)
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[GatedStore]:
+    async with GatedStore() as store:
+        yield store
+
+
+class Errors(list[Any]):
+    """What the error handlers are told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = asyncio.Event()
+
+    async def note(self, update: object, context: Context) -> None:
+        self.append(context.error)
+        self.told.set()
+
+
+def handled_by(
+    *handlers: BaseHandler[Any, Any, Any], errors: Errors | None = None
+) -> Callable[[AnyApplication], None]:
+    def set_up(application: AnyApplication) -> None:
+        for group, handler in enumerate(handlers):
+            application.add_handler(handler, group)
+        if errors is not None:
+            application.add_error_handler(errors.note)
+
+    return set_up
+
+
+def on_message(callback: Any, **options: Any) -> MessageHandler[Any, Any]:
+    return MessageHandler(filters.ALL, callback, **options)
+
+
+async def count(update: Update, context: Context) -> None:
+    assert context.user_data is not None
+    context.user_data["n"] = context.user_data.get("n", 0) + 1
+
+
+async def count_all(update: Update, context: Context) -> None:
+    await count(update, context)
+    context.bot_data["n"] = context.bot_data.get("n", 0) + 1
+
+
+async def test_what_a_task_changes_of_the_bots_data_during_a_commit_is_stored(
+    instance: Instances, store: GatedStore
+) -> None:
+    go_on, done = asyncio.Event(), asyncio.Event()
+
+    async def go_on_later(update: Update, context: Context) -> None:
+        await go_on.wait()
+        context.bot_data["task"] = 1
+        done.set()
+
+    handlers = on_message(go_on_later, block=False), on_message(count_all)
+    async with instance(handled_by(*handlers), configure=with_inbox) as application:
+        store.gate.clear()
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await store.asked.wait()
+        go_on.set()
+        await done.wait()
+        store.gate.set()
+        await idle(application)
+    assert (await stored(store))[2] == {"n": 1, "task": 1}
+
+
+async def test_what_was_kept_to_be_written_is_not_undone(instance: Instances, store: GatedStore) -> None:
+    errors = Errors()
+    async with instance(handled_by(on_message(count), errors=errors), configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await idle(application)
+        assert isinstance(application, SessionApplication)
+        store.refused = KEYS.users.key(7)
+        with pytest.raises(StoreUnavailable):
+            async with application.user_data_of(7) as data:
+                data["kept"] = 1
+        store.refused = ""
+        store.failing = [StoreUnavailable("for now")]
+        await application.update_queue.put(message(application, 7, "b", update_id=2))
+        await errors.told.wait()
+        await emptied(store)
+    assert (await stored(store))[0] == {7: {"n": 2, "kept": 1}}
+
+
+async def test_what_a_task_has_changed_before_is_not_undone(instance: Instances, store: GatedStore) -> None:
+    errors, changed, go_on = Errors(), asyncio.Event(), asyncio.Event()
+
+    async def change(update: Update, context: Context) -> None:
+        assert update.message is not None
+        assert context.user_data is not None
+        if update.message.text == "a":
+            context.user_data["task"] = 1
+            changed.set()
+            await go_on.wait()
+
+    handlers = on_message(change, block=False), on_message(count)
+    async with instance(handled_by(*handlers, errors=errors), configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await changed.wait()
+        await idle(application)
+        store.failing = [StoreUnavailable("for now")]
+        await application.update_queue.put(message(application, 7, "b", update_id=2))
+        await errors.told.wait()
+        await emptied(store)
+        go_on.set()
+    assert (await stored(store))[0] == {7: {"n": 2, "task": 1}}
+
+
+async def test_a_handler_that_still_runs_gives_its_state_though_a_commit_failed(
+    instance: Instances, store: GatedStore
+) -> None:
+    errors, go_on = Errors(), asyncio.Event()
+
+    async def enter(update: Update, context: Context) -> int:
+        await go_on.wait()
+        return 1
+
+    entry: MessageHandler[Any, Any] = MessageHandler(filters.Text(["a"]), enter, block=False)
+    conversation: ConversationHandler[Any] = ConversationHandler(
+        [entry], {1: [entry]}, [], name="enter", persistent=True
+    )
+    handlers = conversation, on_message(count)
+    async with instance(handled_by(*handlers, errors=errors), configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await idle(application)
+        store.failing = [StoreUnavailable("for now")]
+        await application.update_queue.put(message(application, 7, "b", update_id=2))
+        await errors.told.wait()
+        await emptied(store)
+        go_on.set()
+    assert await SessionPersistence(store).get_conversations("enter") == {(7, 7): 1}
+
+
+async def test_an_update_that_is_stored_is_answered_whatever_else_is_not(
+    instance: Instances, store: GatedStore
+) -> None:
+    answered, errors = asyncio.Event(), Errors()
+
+    async def answer() -> None:
+        answered.set()
+
+    async def answer_later(update: Update, context: Context) -> None:
+        await count(update, context)
+        on_commit(answer)
+
+    async with instance(
+        handled_by(on_message(answer_later), errors=errors), configure=with_inbox
+    ) as application:
+        assert isinstance(application, SessionApplication)
+        store.refused = KEYS.bot
+        with pytest.raises(StoreUnavailable):
+            async with application.editing():
+                application.bot_data["job"] = 1
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await errors.told.wait()
+        assert (await stored(store))[0] == {7: {"n": 1}}
+        assert not answered.is_set()
+        store.refused = ""
+        async with asyncio.timeout(30):
+            await answered.wait()
+
+
+@pytest.mark.parametrize("applied", [Applied.NO, Applied.MAYBE])
+async def test_what_nobody_stored_of_the_bots_data_counts_once(
+    instance: Instances, store: GatedStore, applied: Applied
+) -> None:
+    errors = Errors()
+    async with instance(
+        handled_by(on_message(count_all), errors=errors), configure=with_inbox
+    ) as application:
+        application.bot_data["n"] = 1
+        store.failing = [StoreUnavailable("the answer is lost", applied=applied)]
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await errors.told.wait()
+        await emptied(store)
+        await idle(application)
+        await application.update_persistence()
+    assert (await stored(store))[2] == {"n": 2}
+
+
+async def test_nothing_is_held_before_it_can_be_written(instance: Instances, store: GatedStore) -> None:
+    second = asyncio.Event()
+
+    async def handle(update: Update, context: Context) -> None:
+        await count_all(update, context)
+        if update.update_id == 2:
+            second.set()
+
+    async with instance(handled_by(on_message(handle)), configure=with_inbox) as application:
+        store.gate.clear()
+        await application.update_queue.put(message(application, 1, "a", update_id=1))
+        await store.asked.wait()
+        # PTB's own saving waits for the bot's data, too, and would take along what is held meanwhile.
+        saving = asyncio.create_task(application.update_persistence())
+        await asyncio.sleep(0)
+        await application.update_queue.put(message(application, 2, "b", update_id=2))
+        await second.wait()
+        await asyncio.sleep(0)
+        store.gate.set()
+        await saving
+        await idle(application)
+    assert store.batches == []
+    assert await stored(store) == ({1: {"n": 1}, 2: {"n": 1}}, {}, {"n": 2})
+
+
+async def test_an_unreadable_record_of_somebody_else_does_not_undo_an_update(
+    instance: Instances, store: GatedStore
+) -> None:
+    newer, key = MsgpackCodec(schema=9), KEYS.users.key(8)
+    data = newer.wrap(newer.pack({}, name="data"), key=key)
+    await store.put(key, data)
+
+    async def drop(update: Update, context: Context) -> None:
+        await count(update, context)
+        context.application.drop_user_data(8)
+
+    async with instance(handled_by(on_message(drop)), configure=with_inbox) as application:
+        application.user_data[8]["n"] = 1
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await idle(application)
+        assert await waiting(store) == []
+    record = await store.get(key)
+    assert record is not None
+    assert record.value == data
+    assert (await stored(store))[0] == {7: {"n": 1}}
