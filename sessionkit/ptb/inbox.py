@@ -27,7 +27,7 @@ class DurableInbox(asyncio.Queue[object]):
     Use it as ``ApplicationBuilder().update_queue(DurableInbox()).application_class(SessionApplication)…``.
 
     Args:
-        maxsize: How many updates wait here at most; then ``put`` waits, and Telegram with it.
+        maxsize: How many updates wait or are processed here at most; then ``put`` waits, and Telegram too.
         attempts: How often an update is taken up again whose processing was not completed, as by a process
             that was killed by it. Then it is set aside, and the error handlers are told.
 
@@ -40,6 +40,9 @@ class DurableInbox(asyncio.Queue[object]):
             if number <= 0:
                 raise ConfigurationError(f"{name} is above 0, not {number!r}")
         super().__init__(maxsize)
+        # PTB takes updates out at once where it processes several, and has them wait in tasks: those count.
+        self._room = asyncio.Semaphore(maxsize)
+        self._without_room = 0
         self.attempts = attempts
         self._keep: Callable[[Update], Awaitable[bool]] | None = None
         self._leave: Callable[[Update], object] | None = None
@@ -82,7 +85,12 @@ class DurableInbox(asyncio.Queue[object]):
     async def put_kept(self, item: object) -> None:
         """Queue what is stored already."""
         try:
-            await super().put(_Kept(item))
+            await self._room.acquire()
+            try:
+                await super().put(_Kept(item))
+            except asyncio.CancelledError:
+                self._room.release()
+                raise
         except asyncio.CancelledError:
             if self._leave is not None and isinstance(item, Update):
                 self._leave(item)
@@ -97,6 +105,16 @@ class DurableInbox(asyncio.Queue[object]):
         if isinstance(item, Update):
             raise ConfigurationError("an update is to be stored first: use await inbox.put(update)")
         super().put_nowait(item)
+        if not isinstance(item, _Kept):
+            self._without_room += 1
+
+    def task_done(self) -> None:
+        """Make room for another item, as this one is processed; see ``asyncio.Queue``."""
+        super().task_done()
+        if self._without_room:
+            self._without_room -= 1
+        else:
+            self._room.release()
 
     def get_nowait(self) -> object:
         """Return the next item, as ``asyncio.Queue`` does; ``get`` comes here, too."""

@@ -349,7 +349,7 @@ async def test_an_update_whose_put_was_cancelled_is_queued_when_it_comes_again(
 
     store.put = put_and_tell  # type: ignore[method-assign]
     async with instance(
-        bot.set_up, configure=lambda builder: builder.update_queue(DurableInbox(1)), sweep=1000
+        bot.set_up, configure=lambda builder: builder.update_queue(DurableInbox(2)), sweep=1000
     ) as application:
         await application.update_queue.put(message(application, 1, "1", update_id=1))
         await bot.has_begun("1")
@@ -583,6 +583,37 @@ async def test_what_is_no_update_is_queued_as_it_is(instance: Instances) -> None
     await inbox.put("two")
     assert inbox.full()
     assert (inbox.get_nowait(), await inbox.get()) == ("one", "two")
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+async def test_put_waits_while_as_many_wait_or_are_processed_as_may(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer, at_once: int
+) -> None:
+    bot, killed_bot = Counting(), Counting()
+    bot.go_on.clear()
+    async with unstarted(api, store, killed_bot) as killed:
+        for number in range(20, 23):
+            await killed.update_queue.put(message(killed, number, f"{number}", update_id=number))
+    put: list[int] = []
+
+    async def fill(application: AnyApplication) -> None:
+        for number in range(1, 11):
+            await application.update_queue.put(message(application, number, f"{number}", update_id=number))
+            put.append(number)
+
+    async with instance(
+        bot.set_up,
+        configure=lambda builder: builder.update_queue(DurableInbox(2)).concurrent_updates(at_once),
+    ) as application:
+        filling = asyncio.create_task(fill(application))
+        done, _ = await asyncio.wait([filling], timeout=0.5)
+        assert not done
+        assert len(put) <= 2
+        bot.go_on.set()
+        await filling
+        await bot.has_answered("10", "20", "21", "22")
+        await idle(application)
+    assert sorted(map(int, bot.texts)) == [*range(1, 11), 20, 21, 22]
 
 
 @pytest.mark.parametrize("arguments", [{"maxsize": 0}, {"maxsize": -1}, {"attempts": 0}])
