@@ -167,6 +167,19 @@ async def test_an_update_that_comes_again_is_passed_over(instance: Instances, st
     assert await waiting(store) == []
 
 
+async def test_an_update_that_comes_again_after_a_hundred_others_is_passed_over(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        # As polling does with a full answer of Telegram, of which the last update could not be stored.
+        for _ in range(2):
+            for number in range(100):
+                await application.update_queue.put(message(application, 7, f"{number}", update_id=number))
+            await idle(application)
+    assert bot.texts == [f"{number}" for number in range(100)]
+
+
 def unstarted(api: BotApiServer, store: MemoryStore, bot: Counting, **options: Any) -> AnyApplication:
     """Return an instance that takes updates in and is killed before it processes one."""
     application: AnyApplication = with_inbox(
