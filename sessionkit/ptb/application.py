@@ -230,6 +230,12 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         outer = current_work(self)
         if outer is not None and outer.open:
             work.turns -= outer.held  # they are ours already
+            commit = current()
+            if outer.inbox is not None and commit is not None and commit.here:
+                # What is stored with the update must not be stored before it.
+                work.bot = outer.bot
+                for key in outer.slots:
+                    work.slots.pop(key, None)
         async with self._desk.turn(work, wait):
             yield
             await self._desk.commit(work)

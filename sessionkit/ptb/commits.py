@@ -24,13 +24,18 @@ class Commit:
         self._task = asyncio.current_task()
         self._open = True
 
+    @property
+    def here(self) -> bool:
+        """Whether the update is processed in this very task, and not in one that may outlive it."""
+        return self._open and asyncio.current_task() is self._task
+
     def add(self, callback: Callable[[], Awaitable[object]]) -> None:
         """Take one more.
 
         Raises:
             ConfigurationError: The update is committed, or this is not the task that processes it.
         """
-        if not self._open or asyncio.current_task() is not self._task:
+        if not self.here:
             raise ConfigurationError(
                 "on_commit was called outside of its update: a handler with block=False, or a task that a"
                 " handler started, may outlive it; call on_commit in a blocking handler, before it returns"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sessionkit.ptb")
 
 ASIDE_TTL: Final = 30 * 24 * 3600.0
-_MOST_HANDLED: Final = 1000
+_MOST_HANDLED: Final = 256
 """How many of a user's updates are known to be processed: polling alone asks for 100 again."""
 
 

@@ -246,6 +246,26 @@ async def test_nothing_is_held_before_it_can_be_written(instance: Instances, sto
     assert await stored(store) == ({1: {"n": 1}, 2: {"n": 1}}, {}, {"n": 2})
 
 
+async def test_what_a_handler_edits_of_its_own_data_is_stored_with_its_update(
+    instance: Instances, store: GatedStore
+) -> None:
+    async def edit(update: Update, context: Context) -> None:
+        await count_all(update, context)
+        assert isinstance(context.application, SessionApplication)
+        async with context.application.user_data_of(7) as data:
+            data["edited"] = data.get("edited", 0) + 1
+            context.bot_data["n"] += 1
+        async with context.application.user_data_of(8) as data:
+            data["n"] = 1
+
+    store.failing = [StoreUnavailable("for now")]
+    async with instance(handled_by(on_message(edit)), configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await emptied(store)
+        await idle(application)
+    assert await stored(store) == ({7: {"n": 1, "edited": 1}, 8: {"n": 1}}, {}, {"n": 2})
+
+
 async def test_an_unreadable_record_of_somebody_else_does_not_undo_an_update(
     instance: Instances, store: GatedStore
 ) -> None:
