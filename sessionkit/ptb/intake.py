@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import CodecError, LeaseLost, UpdateSetAside
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from sessionkit.ptb.desk import Desk
     from sessionkit.ptb.inbox import DurableInbox
-    from sessionkit.ptb.pending import PendingUpdate, UserUpdates
+    from sessionkit.ptb.pending import PendingUpdate
     from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.transactions import Transactions
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sessionkit.ptb")
 
-_AGAIN: Final = (1.0, 2.0)
-"""Seconds until an update that could not be processed for now is tried again, at random between them."""
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 10.0
 
 
 class Intake:
@@ -66,6 +67,7 @@ class Intake:
         # The updates that are queued or processed here, and whether they came here first, or are counted.
         self._here: dict[int, bool] = {}
         self._storing: dict[int, asyncio.Future[None]] = {}
+        self._failures: Counter[int] = Counter()
         self._again: set[asyncio.Task[None]] = set()
         self._looked = self._running = False
         inbox.bind(self.keep, self.leave)
@@ -98,6 +100,7 @@ class Intake:
     def leave(self, update: Update) -> None:
         """Take note that an update is not queued here after all; it stays stored."""
         self._here.pop(update.update_id, None)
+        self._failures.pop(update.update_id, None)
 
     async def take(self, update: Update) -> None:
         """Process an update, and before it those of its user that came earlier, unless somebody else has."""
@@ -106,7 +109,7 @@ class Intake:
             try:
                 earlier = await self._take(due[-1])
             except Exception as error:  # whatever it is, nothing of the update is stored
-                await self._application.process_error(due[-1], error)
+                await self._tell(due[-1], error)
                 if not isinstance(error, UpdateSetAside):
                     self._try_again(update, due[-1], error)
                     return
@@ -150,12 +153,12 @@ class Intake:
     def forget(self) -> None:
         """Take note that nothing is queued here any more: what was and is not processed stays stored."""
         self._here.clear()
+        self._failures.clear()
 
     async def _take(self, update: Update) -> Update | None:
         """Process an update if it is the next one of its user, else return that one."""
         work = self._desk.plan.update(update)
-        work.inbox = inbox = self._pending.of(update)
-        pending, handled = inbox
+        work.inbox = pending, handled = self._pending.of(update)
         bot = self._desk.plan.bot
         if bot.key in work.slots:
             work.bot = BotCopy(bot, self._records.ledger, self._records.values)
@@ -174,7 +177,7 @@ class Intake:
             entry = entries.get(update.update_id)
             if entry is not None and not self._here.get(update.update_id, False):
                 if entry.attempts >= self._inbox.attempts:
-                    await self._set_aside(work, inbox, entry)
+                    await self._set_aside(work, entry)
                 await self._pending.count_attempt(pending, update.update_id)
                 self._here[update.update_id] = True
             try:
@@ -193,24 +196,39 @@ class Intake:
                     return update
         return None
 
-    async def _set_aside(self, work: Work, inbox: UserUpdates, entry: PendingUpdate) -> None:
+    async def _tell(self, update: Update, error: Exception) -> None:
+        """Tell the error handlers of an update that is not stored; of a store that is away, once."""
+        self._failures[update.update_id] += 1
+        if self._failures[update.update_id] == 1 or not _may_pass_by_itself(error):
+            await self._application.process_error(update, error)
+        else:
+            logger.debug("update %d is still not processed: %s", update.update_id, error)
+
+    async def _set_aside(self, work: Work, entry: PendingUpdate) -> None:
         key = await self._pending.set_aside(entry)
         await self._transactions.commit(work, entry.update_id)
         raise UpdateSetAside(entry.update_id, entry.attempts, key)
 
     def _try_again(self, update: Update, failed: Update, error: Exception) -> None:
         """Queue an update again soon, as it is stored and not processed."""
-        if failed.update_id in self._here and (isinstance(error, LeaseLost) or not may_pass(error)):
+        if failed.update_id in self._here and not _may_pass_by_itself(error):
             self._here[failed.update_id] = False  # the next time is counted
         if not self._running:
             for each in (update, failed):
                 self.leave(each)
             return
 
+        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** self._failures[failed.update_id])
+
         async def again() -> None:
-            await asyncio.sleep(random.uniform(*_AGAIN))
+            await asyncio.sleep(random.uniform(longest / 2, longest))
             await self._inbox.put_kept(update)
 
         task = asyncio.get_running_loop().create_task(again())
         self._again.add(task)
         task.add_done_callback(self._again.discard)
+
+
+def _may_pass_by_itself(error: Exception) -> bool:
+    """Whether it is the store that is away, and not the update that is at fault."""
+    return may_pass(error) and not isinstance(error, LeaseLost)
