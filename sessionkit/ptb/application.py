@@ -267,8 +267,8 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
     ) -> None:
         """Commit these data with the update that is being processed, else soon.
 
-        What is stored of them is merged with what was changed here; see ``editing`` for a way to read and
-        change them.
+        Data of those whose turn it is in another update are left to that. What is stored of them is merged
+        with what was changed here; see ``editing`` for a way to read and change them.
         """
         super().mark_data_for_update_persistence(chat_ids, user_ids)
         self._add_to_work(_ids(user_ids), _ids(chat_ids))
@@ -327,6 +327,10 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
     def _add_to_work(self, users: Iterable[int], chats: Iterable[int]) -> None:
         work = current_work(self)
         if work is not None and work.open:
+            # What somebody else is in the middle of changing is left to them; PTB has marked it.
+            users, chats = (
+                [each for each in ids if not self._desk.busy(work, each)] for ids in (users, chats)
+            )
             work.users.update(users)
             work.chats.update(chats)
             self._plan.add_data(work, users, chats)

@@ -145,6 +145,11 @@ class Desk:
         mark_again(self._application, left)
         return work
 
+    def busy(self, work: Work, number: int) -> bool:
+        """Whether it is the turn of this user or chat in another work than this."""
+        name = self._records.keys.turns.key(number)
+        return self._turns.taken(name) and name not in work.held
+
     def pin(self, keys: Iterable[str], by: int) -> None:
         """Keep these records in memory by so many more users of them."""
         for cell in self._ledger.concerned(keys):

@@ -175,6 +175,9 @@ class Intake:
             if earlier is not None:
                 return earlier
             entry = entries.get(update.update_id)
+            if entry is None and self._failures[update.update_id] > self._inbox.attempts:
+                logger.error("update %d is not stored, and not tried again", update.update_id)
+                return None
             if entry is not None and not self._here.get(update.update_id, False):
                 if entry.attempts >= self._inbox.attempts:
                     await self._set_aside(work, entry)

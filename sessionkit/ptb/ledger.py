@@ -193,6 +193,17 @@ class Ledger:
         self.cell(key).waiting.clear()
         self.waiting.discard(key)
 
+    async def drop_damaged(self, key: str) -> None:
+        """Delete a record that is damaged and of no use to anybody else.
+
+        Raises:
+            StoreError: The store could not be asked.
+        """
+        if isinstance(self.unreadable.get(key), CorruptRecord):
+            await self._store().delete(key)
+            del self.unreadable[key]
+            self.cell(key).saw(ABSENT, None, None)
+
     def revert(self, key: str) -> None:
         """Give up what waits for a key, and have PTB hold what was last seen of the record."""
         cell = self.cell(key)

@@ -46,6 +46,8 @@ class Transactions:
         Raises:
             SessionKitError: The store did not acknowledge it.
         """
+        assert work.inbox is not None
+        await self._ledger.drop_damaged(work.inbox.handled.key)
         unsettled: list[Slot] = []
         for key, slot in work.slots.items():
             if slot is self._desk.plan.bot:

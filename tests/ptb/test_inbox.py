@@ -25,6 +25,7 @@ from sessionkit.ptb import (
     DurableInbox,
     SessionApplication,
     SessionPersistence,
+    intake,
     on_commit,
     register_telegram_objects,
 )
@@ -710,3 +711,73 @@ async def test_every_update_counts_once_whatever_fails(
     assert {user: data["n"] for user, data in found.items()} == {u: len(t) for u, t in expected.items()}
     assert bot_data == {"n": most}
     assert all(isinstance(error, SessionKitError) for error in bot.errors)
+
+
+async def test_a_failed_update_leaves_alone_what_another_is_in_the_middle_of(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handle(update: Update, context: Context) -> None:
+        assert update.effective_user is not None
+        assert context.user_data is not None
+        if update.effective_user.id == 2:
+            context.user_data["first"] = 1
+            begun.set()
+            await go_on.wait()
+            context.user_data["then"] = 2
+        else:
+            context.application.user_data[2]["gift"] = 3
+            context.application.mark_data_for_update_persistence(user_ids=2)
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(MessageHandler(filters.ALL, handle))
+        application.add_error_handler(bot.note)
+
+    async with instance(set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 2, "a", update_id=1))
+        await begun.wait()
+        store.failing = [StoreUnavailable("for now")]
+        await application.update_queue.put(message(application, 1, "b", update_id=2))
+        await bot.has_failed()
+        go_on.set()
+        await emptied(store)
+        await idle(application)
+    assert (await stored(store))[0][2] == {"first": 1, "then": 2, "gift": 3}
+
+
+async def test_an_update_that_could_not_be_stored_is_not_tried_for_ever(
+    instance: Instances, store: UnsteadyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_FIRST_PAUSE", 0.0)
+    presses: list[object] = []
+
+    async def press(update: Update, context: Context) -> None:
+        presses.append(update)
+        store.failing = [StoreUnavailable("never", temporary=False)]
+
+    async with instance(
+        lambda application: application.add_handler(CallbackQueryHandler(press)),
+        configure=lambda builder: builder.update_queue(DurableInbox(attempts=2)),
+    ) as application:
+        query = CallbackQuery("1", User(7, "Ann", is_bot=False), "1", data=cast("str", object()))
+        await application.update_queue.put(Update(1, callback_query=query))
+        for _ in range(500):
+            await asyncio.sleep(0)
+    assert len(presses) == 3
+
+
+async def test_a_damaged_note_of_what_was_processed_keeps_no_answers_back(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    await store.put(KEYS.handled.key(7), b"damaged")
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await bot.has_answered("a")
+        await idle(application)
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await idle(application)
+    assert bot.texts == ["a"]
+    assert bot.errors == []
