@@ -120,7 +120,8 @@ class UpdateSetAside(SessionKitError):
     def __init__(self, update_id: int, attempts: int, key: str) -> None:
         super().__init__(
             f"update {update_id} was taken up {attempts} times and never completed: its handlers kill the"
-            f" process, block it for longer than the lease, or fail to be stored. It is kept as {key!r}"
+            f" process, block it for longer than the lease, or fail to be stored. It is kept as {key!r} for"
+            f" thirty days; `await application.take_back({update_id})` has it processed after all"
         )
         self.update_id = update_id
         self.key = key

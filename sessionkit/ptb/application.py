@@ -252,6 +252,23 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         async with self.editing(chat_id=chat_id, wait=wait):
             yield self.chat_data[chat_id]
 
+    async def take_back(self, update_id: int) -> bool:
+        """Have an update processed that was set aside, once its handler is mended; see ``UpdateSetAside``.
+
+        Args:
+            update_id: Its number, as the error said.
+
+        Returns:
+            Whether there is one of this number.
+
+        Raises:
+            ConfigurationError: The application has no ``DurableInbox``.
+            SessionKitError: The store did not acknowledge it, or it cannot be read; it is kept.
+        """
+        if self._intake is None:
+            raise ConfigurationError("updates are set aside by a DurableInbox, and this application has none")
+        return await self._intake.take_back(update_id)
+
     def add_handler(self, handler: BaseHandler[Any, Any, Any], group: int = 0) -> None:
         """Add a handler as PTB does."""
         super().add_handler(handler, group)

@@ -124,6 +124,27 @@ class Intake:
                 self._here.setdefault(earlier.update_id, False)
                 due.append(earlier)
 
+    async def take_back(self, update_id: int) -> bool:
+        """Queue an update that was set aside, and return whether there is one.
+
+        Raises:
+            SessionKitError: The store did not acknowledge it, or it cannot be read. It is kept.
+        """
+        update = await self._pending.take_back(update_id)
+        if update is None:
+            return False
+        work = self._desk.plan.ids()
+        work.turns = self._desk.plan.update(update).turns
+        handled = self._pending.of(update).handled
+        work.add(handled)
+        async with self._desk.turn(work, None):
+            handled.remove(update_id)
+            await self._desk.commit(work)
+        await self._pending.drop_set_aside(update_id)
+        self._here[update_id] = True
+        await self._inbox.put_kept(update)
+        return True
+
     async def look(self) -> None:
         """Take up what waits and is in nobody's hands, as its instance was killed.
 

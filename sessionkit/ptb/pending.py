@@ -110,6 +110,32 @@ class PendingUpdates:
         await self._records.store().put(key, self._seal(key, [entry]), expires_in=ASIDE_TTL)
         return key
 
+    async def take_back(self, update_id: int) -> Update | None:
+        """Have an update that was set aside wait again, and return it, or None where there is none.
+
+        Raises:
+            CodecError: It cannot be read.
+            SessionKitError: The store did not acknowledge it.
+        """
+        key = self._keys.set_aside.key(update_id)
+        record = await self._records.store().get(key)
+        if record is None:
+            return None
+        [entry] = _read_entries(self._records.values.open(key, record.value).value)
+        update = self.open(entry)
+        if update is None:
+            raise CorruptRecord(f"update {update_id} is not readable, and is kept as {key!r}")
+        await self.add(update)
+        return update
+
+    async def drop_set_aside(self, update_id: int) -> None:
+        """Forget that an update was set aside.
+
+        Raises:
+            SessionKitError: The store did not acknowledge it.
+        """
+        await self._records.store().delete(self._keys.set_aside.key(update_id))
+
     def open(self, entry: PendingUpdate) -> Update | None:
         """Return the update of an entry, or None where it cannot be read: it is kept then, and logged."""
         try:
@@ -216,6 +242,10 @@ class HandledSlot(_MemorySlot):
         """The numbers of the updates."""
         value = self.read()
         return value if isinstance(value, list) else []
+
+    def remove(self, update_id: int) -> None:
+        """Have one count as not processed."""
+        self.write([number for number in self.ids if number != update_id])
 
     def add(self, update_id: int, pending: Collection[int]) -> None:
         """Add one, and forget the oldest, except those that still wait though they are processed."""

@@ -459,13 +459,22 @@ async def test_an_update_that_was_taken_up_too_often_is_set_aside(
         await application.update_queue.put(message(application, 7, "2", update_id=2))
         await bot.has_answered("2")
         await idle(application)
-    assert bot.texts == ["2"]
     [error] = bot.errors
     assert isinstance(error, UpdateSetAside)
     assert error.update_id == 1
+    assert "take_back(1)" in str(error)
     assert await store.get(error.key) is not None
     assert bot.texts == ["2"]
     assert await stored(store) == ({7: {"n": 1, "texts": ["2"]}}, {7: {"n": 1}}, {"n": 1})
+    assert await waiting(store) == []
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        assert isinstance(application, SessionApplication)
+        assert await application.take_back(1)
+        await bot.has_answered("1")
+        await idle(application)
+        assert not await application.take_back(1)
+    assert await stored(store) == ({7: {"n": 2, "texts": ["2", "1"]}}, {7: {"n": 2}}, {"n": 2})
+    assert await store.get(error.key) is None
     assert await waiting(store) == []
 
 
@@ -781,3 +790,10 @@ async def test_a_damaged_note_of_what_was_processed_keeps_no_answers_back(
         await idle(application)
     assert bot.texts == ["a"]
     assert bot.errors == []
+
+
+async def test_nothing_is_taken_back_without_an_inbox(instance: Instances) -> None:
+    async with instance(lambda _: None) as application:
+        assert isinstance(application, SessionApplication)
+        with pytest.raises(ConfigurationError, match="DurableInbox"):
+            await application.take_back(1)
