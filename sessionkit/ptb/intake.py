@@ -114,9 +114,13 @@ class Intake:
                     self._try_again(update, due[-1], error)
                     return
                 earlier = None
-            except BaseException:  # a handler may have been cancelled by itself
+            except BaseException as error:
                 for each in (update, due[-1]):
                     self.leave(each)
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
+                    logger.error("update %d is not processed: a handler cancelled itself", due[-1].update_id)
+                    return  # PTB before 21.3 would wait for this update at its stop, for ever
                 raise
             if earlier is None:
                 self.leave(due.pop())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from enum import Enum
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
@@ -106,7 +107,7 @@ def _to_arguments(obj: TelegramObject) -> dict[str, object]:
     known = _arguments_of(cls)
     arguments = {}
     for name, (attribute, default) in known.items():
-        value = getattr(obj, attribute, None)
+        value = _with_own_utc(getattr(obj, attribute, None))
         if not (value is default or (default is None and value == ())):
             arguments[name] = value
     if obj.api_kwargs:
@@ -118,6 +119,13 @@ def _to_arguments(obj: TelegramObject) -> dict[str, object]:
         if not (kept is value or (type(kept) is type(value) and kept == value)):
             raise UnsupportedType(f"this {cls.__name__} would come back with another {name!r}")
     return arguments
+
+
+def _with_own_utc(value: object) -> object:
+    """Return a time in Python's own UTC, where python-telegram-bot before 21.11 took that of pytz."""
+    if isinstance(value, datetime) and getattr(value.tzinfo, "zone", None) == "UTC":
+        return value.replace(tzinfo=UTC)
+    return value
 
 
 def _from_arguments(cls: Any, bot: Bot | None, arguments: Any) -> Any:
