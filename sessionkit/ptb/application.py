@@ -70,8 +70,12 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         **kwargs: Any,
     ) -> None:
         for name, value in (("max_cached", max_cached), ("lease", lease), ("sweep", sweep)):
-            if not value > 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise ConfigurationError(f"{name} is a number above 0, not {value!r}")
+        if isinstance(kwargs.get("update_queue"), type):
+            raise ConfigurationError(
+                "update_queue takes a queue, not its class: update_queue(DurableInbox())"
+            )
         is_ptbs_queue = type(kwargs.get("job_queue")) is JobQueue
         if is_ptbs_queue:
             kwargs["job_queue"] = SessionJobQueue()

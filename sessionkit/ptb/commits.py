@@ -95,7 +95,8 @@ def on_commit(callback: Callable[P, Awaitable[object]], /, *args: P.args, **kwar
     commit = _current.get()
     if commit is None:
         raise ConfigurationError(
-            "on_commit works inside the handlers of a SessionApplication:"
-            " build it with ApplicationBuilder().application_class(SessionApplication)"
+            "on_commit works in the blocking handlers of a SessionApplication, built with"
+            " ApplicationBuilder().application_class(SessionApplication): not in jobs, nor in error handlers"
+            " of an update that is over; these send their messages directly"
         )
     commit.add(partial(callback, *args, **kwargs))

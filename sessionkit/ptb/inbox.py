@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from telegram import Update
@@ -12,6 +13,8 @@ from sessionkit.errors import ConfigurationError, SessionKitError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+logger = logging.getLogger("sessionkit.ptb")
 
 DEFAULT_MAXSIZE: Final = 1000
 DEFAULT_ATTEMPTS: Final = 3
@@ -37,8 +40,8 @@ class DurableInbox(asyncio.Queue[object]):
 
     def __init__(self, maxsize: int = DEFAULT_MAXSIZE, *, attempts: int = DEFAULT_ATTEMPTS) -> None:
         for name, number in (("maxsize", maxsize), ("attempts", attempts)):
-            if number <= 0:
-                raise ConfigurationError(f"{name} is above 0, not {number!r}")
+            if type(number) is not int or number <= 0:
+                raise ConfigurationError(f"{name} is a whole number above 0, not {number!r}")
         super().__init__(maxsize)
         # PTB takes updates out at once where it processes several, and has them wait in tasks: those count.
         self._room = asyncio.Semaphore(maxsize)
@@ -71,10 +74,12 @@ class DurableInbox(asyncio.Queue[object]):
         """
         if isinstance(item, Update):
             if self._keep is None:
-                raise ConfigurationError(
+                error = ConfigurationError(
                     "a DurableInbox works for a SessionApplication:"
                     " build it with ApplicationBuilder().application_class(SessionApplication)"
                 )
+                logger.critical("no update is received: %s", error)  # PTB's polling ends without a word
+                raise error
             try:
                 if not await self._keep(item):
                     return

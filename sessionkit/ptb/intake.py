@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from sessionkit.errors import CodecError, LeaseLost, UpdateSetAside
 from sessionkit.ptb.bot_copy import BotCopy
 from sessionkit.ptb.pending import PendingUpdates
+from sessionkit.ptb.room import Room
+from sessionkit.ptb.work import current_work
 from sessionkit.ptb.writes import may_pass
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from sessionkit.ptb.desk import Desk
     from sessionkit.ptb.inbox import DurableInbox
-    from sessionkit.ptb.pending import PendingUpdate
+    from sessionkit.ptb.pending import PendingSlot, PendingUpdate
     from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.transactions import Transactions
@@ -68,6 +70,8 @@ class Intake:
         self._here: dict[int, bool] = {}
         self._storing: dict[int, asyncio.Future[None]] = {}
         self._failures: Counter[int] = Counter()
+        self._unstored: set[int] = set()
+        self._room = Room()
         self._again: set[asyncio.Task[None]] = set()
         self._looked = self._running = False
         inbox.bind(self.keep, self.leave)
@@ -89,6 +93,7 @@ class Intake:
             await self._pending.add(update)
         except CodecError as error:
             # Telegram would send it again and again.
+            self._unstored.add(number)
             logger.error("update %d is processed, but not stored before: %s", number, error)
         except BaseException:
             self.leave(update)
@@ -101,13 +106,14 @@ class Intake:
         """Take note that an update is not queued here after all; it stays stored."""
         self._here.pop(update.update_id, None)
         self._failures.pop(update.update_id, None)
+        self._unstored.discard(update.update_id)
 
     async def take(self, update: Update) -> None:
         """Process an update, and before it those of its user that came earlier, unless somebody else has."""
         due = [update]
         while due:
             try:
-                earlier = await self._take(due[-1])
+                earlier = await self._take_safely(due[-1])
             except Exception as error:  # whatever it is, nothing of the update is stored
                 await self._tell(due[-1], error)
                 if not isinstance(error, UpdateSetAside):
@@ -179,9 +185,26 @@ class Intake:
         """Take note that nothing is queued here any more: what was and is not processed stays stored."""
         self._here.clear()
         self._failures.clear()
+        self._unstored.clear()
 
-    async def _take(self, update: Update) -> Update | None:
-        """Process an update if it is the next one of its user, else return that one."""
+    async def _take_safely(self, update: Update) -> Update | None:
+        """Do as ``_take``; what may have killed a process is processed alone, so no other is suspected."""
+        work = current_work(self._application)
+        if work is not None and work.open:  # a handler processes it, and is in the room already
+            return await self._take(update, alone=True)
+        try:
+            async with self._room.enter():
+                return await self._take(update, alone=False)
+        except _Suspected:
+            async with self._room.enter(alone=True):
+                return await self._take(update, alone=True)
+
+    async def _take(self, update: Update, *, alone: bool) -> Update | None:
+        """Process an update if it is the next one of its user, else return that one.
+
+        Raises:
+            _Suspected: It was taken up before, and is to be processed alone.
+        """
         work = self._desk.plan.update(update)
         work.inbox = pending, handled = self._pending.of(update)
         bot = self._desk.plan.bot
@@ -200,12 +223,16 @@ class Intake:
             if earlier is not None:
                 return earlier
             entry = entries.get(update.update_id)
+            if entry is None and self._is_stored(update, pending):
+                return None  # it was, and somebody has processed it
             if entry is None and self._failures[update.update_id] > self._inbox.attempts:
                 logger.error("update %d is not stored, and not tried again", update.update_id)
                 return None
             if entry is not None and not self._here.get(update.update_id, False):
                 if entry.attempts >= self._inbox.attempts:
                     await self._set_aside(work, entry)
+                if entry.attempts and not alone:
+                    raise _Suspected
                 await self._pending.count_attempt(pending, update.update_id)
                 self._here[update.update_id] = True
             try:
@@ -214,6 +241,12 @@ class Intake:
                 self._transactions.undo(work)
                 raise
         return None
+
+    def _is_stored(self, update: Update, pending: PendingSlot) -> bool:
+        """Whether an update was stored before it was queued here, and would be found again if it waited."""
+        number = update.update_id
+        unreadable = pending.key in self._records.ledger.unreadable
+        return number in self._here and number not in self._unstored and not unreadable
 
     def _first(self, entries: Iterable[PendingUpdate], done: Collection[int], before: int) -> Update | None:
         """Return the first of the updates that are to be processed before this one."""
@@ -255,6 +288,10 @@ class Intake:
         task = asyncio.get_running_loop().create_task(again())
         self._again.add(task)
         task.add_done_callback(self._again.discard)
+
+
+class _Suspected(Exception):
+    """An update is to be processed alone."""
 
 
 def _may_pass_by_itself(error: Exception) -> bool:

@@ -39,10 +39,15 @@ class Sweeper:
             await asyncio.wait([task])
 
     async def _run(self) -> None:
+        failing: set[str] = set()
         while True:
             for what, look in self._looks.items():
                 try:
                     await look()
                 except SessionKitError as error:
-                    logger.warning("%s: not read, trying again: %s", what, error)
+                    if what not in failing:
+                        logger.warning("%s: not read, trying again: %s", what, error)
+                    failing.add(what)
+                else:
+                    failing.discard(what)
             await asyncio.sleep(self._interval)

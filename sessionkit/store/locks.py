@@ -328,7 +328,8 @@ def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) ->
 def _lost(key: str) -> LeaseLost:
     # What the holder had begun may have been done.
     return LeaseLost(
-        f"the lock {key!r} was lost while it was held: it expired, was taken over, or the store was closed",
+        f"the lock {key!r} was lost while it was held: it expired, was taken over, or the store was closed;"
+        " a holder that blocks the event loop for longer than its lease loses it",
         applied=Applied.MAYBE,
     )
 

@@ -27,6 +27,7 @@ from sessionkit.ptb import (
     SessionPersistence,
     intake,
     on_commit,
+    pending,
     register_telegram_objects,
 )
 from sessionkit.ptb.data_keys import DataKeys
@@ -639,9 +640,11 @@ async def test_put_waits_while_as_many_wait_or_are_processed_as_may(
     assert sorted(map(int, bot.texts)) == [*range(1, 11), 20, 21, 22]
 
 
-@pytest.mark.parametrize("arguments", [{"maxsize": 0}, {"maxsize": -1}, {"attempts": 0}])
-def test_bounds_are_above_zero(arguments: dict[str, int]) -> None:
-    with pytest.raises(ConfigurationError, match="is above 0"):
+@pytest.mark.parametrize(
+    "arguments", [{"maxsize": 0}, {"maxsize": -1}, {"attempts": 0}, {"maxsize": "10"}, {"attempts": None}]
+)
+def test_bounds_are_whole_numbers_above_zero(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="is a whole number above 0"):
         DurableInbox(**arguments)
 
 
@@ -797,3 +800,67 @@ async def test_nothing_is_taken_back_without_an_inbox(instance: Instances) -> No
         assert isinstance(application, SessionApplication)
         with pytest.raises(ConfigurationError, match="DurableInbox"):
             await application.take_back(1)
+
+
+async def test_a_copy_of_what_another_instance_has_processed_long_ago_is_not_run(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "_MOST_HANDLED", 4)
+    bot = Counting()
+    async with (
+        instance(bot.set_up, configure=with_inbox, sweep=1000) as quick,
+        unstarted(api, store, bot, sweep=1000) as slow,
+    ):
+        for number in range(1, 21):
+            await slow.update_queue.put(message(slow, 7, f"{number}", update_id=number))
+        await quick.update_queue.put(message(quick, 7, "21", update_id=21))
+        await idle(quick)
+        await slow.start()
+        await idle(slow)
+        await slow.stop()
+    assert bot.texts == [f"{number}" for number in range(1, 22)]
+    assert (await stored(store))[2] == {"n": 21}
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+async def test_what_was_taken_up_before_is_processed_alone(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer, attempts: int
+) -> None:
+    """Else an update that kills its process would have those of others set aside with it."""
+    bot = Counting()
+    async with unstarted(api, store, bot) as killed:
+        for user in (1, 2, 3):
+            await killed.update_queue.put(message(killed, user, f"{user}", update_id=user))
+    values = SessionPersistence(store).records.values
+    for key in await waiting(store):
+        record = await store.get(key)
+        assert record is not None
+        [entry] = cast("Any", values.open(key, record.value).value)
+        entry[2] = attempts
+        await store.put(key, values.seal(key, values.pack(key, [entry]).plain))
+    inside = most = 0
+
+    class Watched(Counting):
+        async def count(self, update: Update, context: Context) -> None:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            await super().count(update, context)
+            inside -= 1
+
+    watched = Watched()
+    async with instance(watched.set_up, configure=with_inbox) as application:
+        await watched.has_answered("1", "2", "3")
+        await application.update_queue.put(message(application, 4, "4", update_id=4))
+        await watched.has_answered("4")
+        await idle(application)
+    assert most == (1 if attempts else 3)
+    assert watched.errors == []
+
+
+async def test_an_inbox_is_given_and_not_its_class(api: BotApiServer, store: UnsteadyStore) -> None:
+    builder: Any = ApplicationBuilder().application_class(SessionApplication).token(api.token).updater(None)
+    with pytest.raises(ConfigurationError, match="not its class"):
+        builder.persistence(SessionPersistence(store)).update_queue(DurableInbox).build()

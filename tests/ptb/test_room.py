@@ -1,0 +1,48 @@
+"""A room that many may be in at once, or one alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessionkit.ptb.room import Room
+
+
+@given(visitors=st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 5)), max_size=12))
+def test_who_is_alone_is_alone_and_everybody_gets_in(visitors: list[tuple[bool, int, int]]) -> None:
+    async def visit() -> None:
+        room = Room()
+        inside: list[bool] = []
+        seen = 0
+
+        async def enter(alone: bool, before: int, within: int) -> None:
+            nonlocal seen
+            for _ in range(before):
+                await asyncio.sleep(0)
+            async with room.enter(alone=alone):
+                assert not any(inside)
+                assert not (alone and inside)
+                inside.append(alone)
+                for _ in range(within):
+                    await asyncio.sleep(0)
+                inside.remove(alone)
+                seen += 1
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(enter(*visitor) for visitor in visitors))
+        assert seen == len(visitors)
+
+    asyncio.run(visit())
+
+
+async def test_who_gives_up_waiting_to_be_alone_keeps_nobody_out() -> None:
+    room = Room()
+    async with room.enter():
+        impatient = asyncio.create_task(room.enter(alone=True).__aenter__())
+        await asyncio.sleep(0)
+        impatient.cancel()
+        await asyncio.wait([impatient])
+        async with asyncio.timeout(10), room.enter():
+            pass
