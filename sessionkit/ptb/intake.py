@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sessionkit.ptb.desk import Desk
     from sessionkit.ptb.inbox import DurableInbox
-    from sessionkit.ptb.pending import PendingSlot, PendingUpdate
+    from sessionkit.ptb.pending import PendingUpdate
     from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.transactions import Transactions
@@ -71,6 +71,8 @@ class Intake:
         self._storing: dict[int, asyncio.Future[None]] = {}
         self._failures: Counter[int] = Counter()
         self._unstored: set[int] = set()
+        # Those that are processed before their user's next one, and were not queued here.
+        self._guests: set[int] = set()
         self._room = Room()
         self._again: set[asyncio.Task[None]] = set()
         self._looked = self._running = False
@@ -107,13 +109,15 @@ class Intake:
         self._here.pop(update.update_id, None)
         self._failures.pop(update.update_id, None)
         self._unstored.discard(update.update_id)
+        self._guests.discard(update.update_id)
 
     async def take(self, update: Update) -> None:
         """Process an update, and before it those of its user that came earlier, unless somebody else has."""
         due = [update]
+        stored = update.update_id in self._here and update.update_id not in self._unstored
         while due:
             try:
-                earlier = await self._take_safely(due[-1])
+                earlier = await self._take_safely(due[-1], stored=stored or due[-1] is not update)
             except Exception as error:  # whatever it is, nothing of the update is stored
                 await self._tell(due[-1], error)
                 if not isinstance(error, UpdateSetAside):
@@ -129,9 +133,13 @@ class Intake:
                     return  # PTB before 21.3 would wait for this update at its stop, for ever
                 raise
             if earlier is None:
-                self.leave(due.pop())
+                done = due.pop()
+                if done is update or done.update_id in self._guests:  # else a copy of it is queued here
+                    self.leave(done)
             else:
-                self._here.setdefault(earlier.update_id, False)
+                if earlier.update_id not in self._here:
+                    self._guests.add(earlier.update_id)
+                    self._here[earlier.update_id] = False
                 due.append(earlier)
 
     async def take_back(self, update_id: int) -> bool:
@@ -186,21 +194,27 @@ class Intake:
         self._here.clear()
         self._failures.clear()
         self._unstored.clear()
+        self._guests.clear()
 
-    async def _take_safely(self, update: Update) -> Update | None:
+    async def _take_safely(self, update: Update, *, stored: bool) -> Update | None:
         """Do as ``_take``; what may have killed a process is processed alone, so no other is suspected."""
         work = current_work(self._application)
         if work is not None and work.open:  # a handler processes it, and is in the room already
-            return await self._take(update, alone=True)
+            return await self._take(update, stored=stored, alone=True)
         try:
             async with self._room.enter():
-                return await self._take(update, alone=False)
+                return await self._take(update, stored=stored, alone=False)
         except _Suspected:
             async with self._room.enter(alone=True):
-                return await self._take(update, alone=True)
+                return await self._take(update, stored=stored, alone=True)
 
-    async def _take(self, update: Update, *, alone: bool) -> Update | None:
+    async def _take(self, update: Update, *, stored: bool, alone: bool) -> Update | None:
         """Process an update if it is the next one of its user, else return that one.
+
+        Args:
+            update: The update.
+            stored: Whether it was stored, and would be found if it still waited.
+            alone: Whether nothing else is processed here now.
 
         Raises:
             _Suspected: It was taken up before, and is to be processed alone.
@@ -223,8 +237,8 @@ class Intake:
             if earlier is not None:
                 return earlier
             entry = entries.get(update.update_id)
-            if entry is None and self._is_stored(update, pending):
-                return None  # it was, and somebody has processed it
+            if entry is None and stored and pending.key not in self._records.ledger.unreadable:
+                return None  # somebody has processed it, and it may be too long ago to be among the handled
             if entry is None and self._failures[update.update_id] > self._inbox.attempts:
                 logger.error("update %d is not stored, and not tried again", update.update_id)
                 return None
@@ -241,12 +255,6 @@ class Intake:
                 self._transactions.undo(work)
                 raise
         return None
-
-    def _is_stored(self, update: Update, pending: PendingSlot) -> bool:
-        """Whether an update was stored before it was queued here, and would be found again if it waited."""
-        number = update.update_id
-        unreadable = pending.key in self._records.ledger.unreadable
-        return number in self._here and number not in self._unstored and not unreadable
 
     def _first(self, entries: Iterable[PendingUpdate], done: Collection[int], before: int) -> Update | None:
         """Return the first of the updates that are to be processed before this one."""

@@ -864,3 +864,19 @@ async def test_an_inbox_is_given_and_not_its_class(api: BotApiServer, store: Uns
     builder: Any = ApplicationBuilder().application_class(SessionApplication).token(api.token).updater(None)
     with pytest.raises(ConfigurationError, match="not its class"):
         builder.persistence(SessionPersistence(store)).update_queue(DurableInbox).build()
+
+
+async def test_a_queued_copy_of_what_was_processed_out_of_its_turn_is_not_run(
+    instance: Instances, store: UnsteadyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "_MOST_HANDLED", 4)
+    bot = Counting()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        numbers = list(range(1, 21))
+        # The last one comes first, and has all the others processed before itself.
+        for number in [20, *numbers[:-1]]:
+            update = message(application, 7, f"{number}", update_id=number)
+            await application.update_queue.put(update)
+        await idle(application)
+        assert bot.texts == [f"{number}" for number in numbers]
+    assert (await stored(store))[2] == {"n": 20}
