@@ -238,6 +238,7 @@ class Intake:
                 return earlier
             entry = entries.get(update.update_id)
             if entry is None and stored and pending.key not in self._records.ledger.unreadable:
+                await self._pending.check_gone(update)
                 return None  # somebody has processed it, and it may be too long ago to be among the handled
             if entry is None and self._failures[update.update_id] > self._inbox.attempts:
                 logger.error("update %d is not stored, and not tried again", update.update_id)
@@ -287,7 +288,8 @@ class Intake:
                 self.leave(each)
             return
 
-        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** self._failures[failed.update_id])
+        doublings = min(self._failures[failed.update_id], 10)
+        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**doublings)
 
         async def again() -> None:
             await asyncio.sleep(random.uniform(longest / 2, longest))

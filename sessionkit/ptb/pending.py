@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from telegram import Update
 from telegram.ext import ExtBot
 
-from sessionkit.errors import CodecError, CorruptRecord, SessionKitError, VersionConflict
+from sessionkit.errors import CodecError, CorruptRecord, SessionKitError, StoreUnavailable, VersionConflict
 from sessionkit.ptb.keyboards import raw_update
 from sessionkit.ptb.work import whose
 from sessionkit.store import ABSENT, read_all
@@ -82,6 +82,20 @@ class PendingUpdates:
             return there if any(each.update_id == new.update_id for each in there) else [*there, new]
 
         await self._change(self._keys.inboxes.key(*_owner_of(update)), with_new)
+
+    async def check_gone(self, update: Update) -> None:
+        """Make sure that an update waits no more: of a store that is away, what was read may be old.
+
+        Raises:
+            StoreUnavailable: It does wait.
+            SessionKitError: The store could not be asked.
+        """
+        key = self._keys.inboxes.key(*_owner_of(update))
+        record = await self._records.store().get(key)
+        if record is not None:
+            entries = _read_entries(self._records.values.open(key, record.value).value)
+            if any(entry.update_id == update.update_id for entry in entries):
+                raise StoreUnavailable(f"update {update.update_id} waits, and was not there when it was read")
 
     async def count_attempt(self, slot: PendingSlot, update_id: int) -> None:
         """Take note that an update is taken up again, before it is.

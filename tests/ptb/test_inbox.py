@@ -32,11 +32,13 @@ from sessionkit.ptb import (
 )
 from sessionkit.ptb.data_keys import DataKeys
 from sessionkit.settings import Settings
-from sessionkit.store import Capabilities, Receipt, Scope
+from sessionkit.store import Capabilities, Receipt, Record, Scope
 from sessionkit_memory import MemoryStore
 from tests.ptb.conftest import UnsteadyStore, message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sessionkit.testing.botapi import BotApiServer
     from tests.ptb.conftest import AnyApplication, Instances
 
@@ -880,3 +882,25 @@ async def test_a_queued_copy_of_what_was_processed_out_of_its_turn_is_not_run(
         await idle(application)
         assert bot.texts == [f"{number}" for number in numbers]
     assert (await stored(store))[2] == {"n": 20}
+
+
+async def test_an_update_is_not_taken_for_processed_while_the_store_cannot_be_asked(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    bot = Counting()
+    get_many = store.get_many
+
+    async def fail(keys: Iterable[str]) -> dict[str, Record]:
+        raise StoreUnavailable("not even asked")
+
+    async with instance(bot.set_up, configure=with_inbox, sweep=1000) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await bot.has_answered("a")
+        store.get_many = fail  # type: ignore[method-assign]
+        await application.update_queue.put(message(application, 7, "b", update_id=2))
+        await bot.has_failed()
+        store.get_many = get_many  # type: ignore[method-assign]
+        await bot.has_answered("b")
+        await idle(application)
+    assert bot.texts == ["a", "b"]
+    assert await waiting(store) == []
