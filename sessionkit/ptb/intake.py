@@ -228,6 +228,8 @@ class Intake:
         self._desk.keyboards.add_needed(work, update)
         async with self._desk.turn(work, None) as give_back:
             await self._transactions.begin(work)
+            if stored and not await self._pending.found(update):
+                return None  # somebody has processed it, and it may be too long ago to be among the handled
             entries = {entry.update_id: entry for entry in pending.entries}
             if update.update_id in handled.ids:
                 if update.update_id in entries:
@@ -237,9 +239,6 @@ class Intake:
             if earlier is not None:
                 return earlier
             entry = entries.get(update.update_id)
-            if entry is None and stored and pending.key not in self._records.ledger.unreadable:
-                await self._pending.check_gone(update)
-                return None  # somebody has processed it, and it may be too long ago to be among the handled
             if entry is None and self._failures[update.update_id] > self._inbox.attempts:
                 logger.error("update %d is not stored, and not tried again", update.update_id)
                 return None

@@ -83,19 +83,31 @@ class PendingUpdates:
 
         await self._change(self._keys.inboxes.key(*_owner_of(update)), with_new)
 
-    async def check_gone(self, update: Update) -> None:
-        """Make sure that an update waits no more: of a store that is away, what was read may be old.
+    async def found(self, update: Update) -> bool:
+        """Return whether an update that was stored waits, or is known to be processed.
+
+        While the store is away, what was read together with other records may be old: it is read by itself.
 
         Raises:
-            StoreUnavailable: It does wait.
+            StoreUnavailable: It waits, and was not there when it was read.
             SessionKitError: The store could not be asked.
         """
-        key = self._keys.inboxes.key(*_owner_of(update))
-        record = await self._records.store().get(key)
-        if record is not None:
-            entries = _read_entries(self._records.values.open(key, record.value).value)
-            if any(entry.update_id == update.update_id for entry in entries):
-                raise StoreUnavailable(f"update {update.update_id} waits, and was not there when it was read")
+        number, (pending, handled) = update.update_id, self.of(update)
+        if pending.key in self._records.ledger.unreadable or self._is_known(number, pending, handled):
+            return True
+        record = await self._records.store().get(pending.key)
+        if record is None:
+            return False
+        entries = _read_entries(self._records.values.open(pending.key, record.value).value)
+        if all(entry.update_id != number for entry in entries):
+            return False
+        await self._records.ledger.load([pending])
+        if not self._is_known(number, pending, handled):
+            raise StoreUnavailable(f"update {number} waits, and was not there when it was read")
+        return True
+
+    def _is_known(self, update_id: int, pending: PendingSlot, handled: HandledSlot) -> bool:
+        return update_id in handled.ids or any(entry.update_id == update_id for entry in pending.entries)
 
     async def count_attempt(self, slot: PendingSlot, update_id: int) -> None:
         """Take note that an update is taken up again, before it is.
