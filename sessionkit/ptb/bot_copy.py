@@ -36,7 +36,8 @@ class BotCopy:
         self._ledger = ledger
         self._values = values
         self._copied: bytes | None = None
-        self._replaced = self._held = b""
+        self._replaced = b""
+        self._stored: bytes | None = None
         self._value: Any = None
 
     @property
@@ -82,7 +83,7 @@ class BotCopy:
             self.error = error
             return False
         self._replaced = self._slot.before = replaced
-        self._held = self._values.pack(self.key, merged).plain
+        self._stored = self._ledger.cell(self.key).stored
         self._slot.write(merged)
         return True
 
@@ -91,10 +92,20 @@ class BotCopy:
         self._slot.before = None
 
     def revert(self) -> None:
-        """Take back what was changed, from what everybody sees, too; what others have changed since stays."""
+        """Take back what was changed, from what everybody sees, too; what others have changed since stays.
+
+        What was held may have been merged with what another instance has stored meanwhile, which stays, too.
+        """
+        cell = self._ledger.cell(self.key)
+        held = self._opened(None if cell.newest is None else cell.newest.value)
         self._ledger.drop_waiting(self.key)
-        held, replaced = self._values.unpack(self._held), self._values.unpack(self._replaced)
-        shared = self._ledger.merge(self.key, held, self._slot.read(), replaced, quiet=True)
-        self._slot.write(shared)
+        before, replaced = self._opened(self._stored), self._values.unpack(self._replaced)
+        others = self._ledger.merge(
+            self.key, before, replaced, self._opened(cell.stored), known=before is not None, quiet=True
+        )
+        self._slot.write(self._ledger.merge(self.key, held, self._slot.read(), others, quiet=True))
         self._slot.before = None
-        self._ledger.hold(self.key, shared)
+        self._ledger.hold(self.key, self._slot.read())
+
+    def _opened(self, stored: bytes | None) -> Any:
+        return None if stored is None else self._values.open(self.key, stored).value

@@ -684,7 +684,7 @@ async def test_a_store_that_is_not_atomic_is_refused(api: BotApiServer) -> None:
             await application.initialize()
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, 1, 2, 80, 111])
 async def test_every_update_counts_once_whatever_fails(
     instance: Instances, store: UnsteadyStore, seed: int
 ) -> None:
