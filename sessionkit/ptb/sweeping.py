@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from sessionkit.errors import SessionKitError
+from sessionkit.errors import described
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -44,9 +44,9 @@ class Sweeper:
             for what, look in self._looks.items():
                 try:
                     await look()
-                except SessionKitError as error:
+                except Exception as error:  # whatever it is, it must not end the looking
                     if what not in failing:
-                        logger.warning("%s: not read, trying again: %s", what, error)
+                        logger.warning("%s: not read, trying again: %s", what, described(error))
                     failing.add(what)
                 else:
                     failing.discard(what)
