@@ -148,7 +148,7 @@ class Intake:
         Raises:
             SessionKitError: The store did not acknowledge it, or it cannot be read. It is kept.
         """
-        update = await self._pending.take_back(update_id)
+        update = await self._pending.read_set_aside(update_id)
         if update is None:
             return False
         work = self._desk.plan.ids()
@@ -158,6 +158,8 @@ class Intake:
         async with self._desk.turn(work, None):
             handled.remove(update_id)
             await self._desk.commit(work)
+            # In this order, and in its user's turn: whoever finds it processed drops it.
+            await self._pending.add(update)
         await self._pending.drop_set_aside(update_id)
         self._here[update_id] = True
         await self._inbox.put_kept(update)

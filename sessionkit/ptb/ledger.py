@@ -201,6 +201,7 @@ class Ledger:
         """
         if isinstance(self.unreadable.get(key), CorruptRecord):
             await self._store().delete(key)
+            logger.warning("record %s is damaged, and is begun anew", key, extra={"key": key})
             del self.unreadable[key]
             self.cell(key).saw(ABSENT, None, None)
 

@@ -136,12 +136,12 @@ class PendingUpdates:
         await self._records.store().put(key, self._seal(key, [entry]), expires_in=ASIDE_TTL)
         return key
 
-    async def take_back(self, update_id: int) -> Update | None:
-        """Have an update that was set aside wait again, and return it, or None where there is none.
+    async def read_set_aside(self, update_id: int) -> Update | None:
+        """Return an update that was set aside, or None where there is none.
 
         Raises:
             CodecError: It cannot be read.
-            SessionKitError: The store did not acknowledge it.
+            StoreError: The store could not be asked.
         """
         key = self._keys.set_aside.key(update_id)
         record = await self._records.store().get(key)
@@ -151,7 +151,6 @@ class PendingUpdates:
         update = self.open(entry)
         if update is None:
             raise CorruptRecord(f"update {update_id} is not readable, and is kept as {key!r}")
-        await self.add(update)
         return update
 
     async def drop_set_aside(self, update_id: int) -> None:
@@ -311,7 +310,8 @@ def _write_entries(entries: Iterable[PendingUpdate]) -> list[list[object]]:
     return [list(entry) for entry in entries]
 
 
-def _read_entries(value: object) -> list[PendingUpdate]:
+# Any: whatever a record holds.
+def _read_entries(value: Any) -> list[PendingUpdate]:
     """Return the entries of a record's value, in order of their numbers.
 
     Raises:
@@ -320,10 +320,8 @@ def _read_entries(value: object) -> list[PendingUpdate]:
     if value is None:
         return []
     try:
-        assert isinstance(value, list)
-        entries = [PendingUpdate(*fields) for fields in value]
-        return sorted(entries)
-    except (TypeError, AssertionError):
+        return sorted(PendingUpdate(*fields) for fields in value)
+    except TypeError:
         raise CorruptRecord("what should be updates that wait is something else") from None
 
 

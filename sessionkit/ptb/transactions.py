@@ -44,10 +44,14 @@ class Transactions:
         """Have stored what others have changed of an update's records, as it is not to be undone with it.
 
         Raises:
+            CodecError: It is not known here which updates were processed, and is known elsewhere.
             SessionKitError: The store did not acknowledge it.
         """
         assert work.inbox is not None
-        await self._ledger.drop_damaged(work.inbox.handled.key)
+        handled = work.inbox.handled.key
+        await self._ledger.drop_damaged(handled)
+        if handled in self._ledger.unreadable:  # elsewhere it can be read, and says what was processed
+            raise self._ledger.unreadable[handled]
         unsettled: list[Slot] = []
         for key, slot in work.slots.items():
             if slot is self._desk.plan.bot:

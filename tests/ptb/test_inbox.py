@@ -20,7 +20,15 @@ from telegram.ext import (
     filters,
 )
 
-from sessionkit.errors import Applied, ConfigurationError, SessionKitError, StoreUnavailable, UpdateSetAside
+from sessionkit.codec import Keyring, MsgpackCodec, new_key
+from sessionkit.errors import (
+    Applied,
+    ConfigurationError,
+    DecryptionError,
+    SessionKitError,
+    StoreUnavailable,
+    UpdateSetAside,
+)
 from sessionkit.ptb import (
     DurableInbox,
     SessionApplication,
@@ -31,6 +39,7 @@ from sessionkit.ptb import (
     register_telegram_objects,
 )
 from sessionkit.ptb.data_keys import DataKeys
+from sessionkit.ptb.keyboards import raw_update
 from sessionkit.settings import Settings
 from sessionkit.store import Capabilities, Receipt, Record, Scope
 from sessionkit_memory import MemoryStore
@@ -329,7 +338,7 @@ async def test_an_update_that_is_cancelled_before_its_commit_leaves_nothing(inst
 
 
 async def test_an_update_that_comes_again_is_not_acknowledged_before_it_is_stored(
-    instance: Instances, store: UnsteadyStore
+    instance: Instances, store: UnsteadyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bot = Counting()
     put, storing, fail = store.put, asyncio.Event(), asyncio.Event()
@@ -340,7 +349,7 @@ async def test_an_update_that_comes_again_is_not_acknowledged_before_it_is_store
         return await put(key, value, **conditions)
 
     async with instance(bot.set_up, configure=with_inbox) as application:
-        store.put = put_later  # type: ignore[method-assign]
+        monkeypatch.setattr(store, "put", put_later)
         first = asyncio.create_task(application.update_queue.put(message(application, 7, "a", update_id=1)))
         await storing.wait()
         again = asyncio.create_task(application.update_queue.put(message(application, 7, "a", update_id=1)))
@@ -352,7 +361,7 @@ async def test_an_update_that_comes_again_is_not_acknowledged_before_it_is_store
 
 
 async def test_an_update_whose_put_was_cancelled_is_queued_when_it_comes_again(
-    instance: Instances, store: UnsteadyStore
+    instance: Instances, store: UnsteadyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bot = Counting()
     bot.go_on.clear()
@@ -364,7 +373,7 @@ async def test_an_update_whose_put_was_cancelled_is_queued_when_it_comes_again(
             kept.set()
         return receipt
 
-    store.put = put_and_tell  # type: ignore[method-assign]
+    monkeypatch.setattr(store, "put", put_and_tell)
     async with instance(
         bot.set_up, configure=lambda builder: builder.update_queue(DurableInbox(2)), sweep=1000
     ) as application:
@@ -885,10 +894,9 @@ async def test_a_queued_copy_of_what_was_processed_out_of_its_turn_is_not_run(
 
 
 async def test_an_update_is_not_taken_for_processed_while_the_store_cannot_be_asked(
-    instance: Instances, store: UnsteadyStore
+    instance: Instances, store: UnsteadyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bot = Counting()
-    get_many = store.get_many
 
     async def fail(keys: Iterable[str]) -> dict[str, Record]:
         raise StoreUnavailable("not even asked")
@@ -896,11 +904,67 @@ async def test_an_update_is_not_taken_for_processed_while_the_store_cannot_be_as
     async with instance(bot.set_up, configure=with_inbox, sweep=1000) as application:
         await application.update_queue.put(message(application, 7, "a", update_id=1))
         await bot.has_answered("a")
-        store.get_many = fail  # type: ignore[method-assign]
+        monkeypatch.setattr(store, "get_many", fail)
         await application.update_queue.put(message(application, 7, "b", update_id=2))
         await bot.has_failed()
-        store.get_many = get_many  # type: ignore[method-assign]
+        monkeypatch.undo()
         await bot.has_answered("b")
         await idle(application)
     assert bot.texts == ["a", "b"]
+    assert await waiting(store) == []
+
+
+async def test_an_update_waits_while_it_cannot_be_read_whether_it_was_processed(
+    instance: Instances, store: UnsteadyStore
+) -> None:
+    """By a key that this process has not: not a damaged record, which is begun anew."""
+    rings = [Keyring.parse(new_key(name)) for name in ("a", "b")]
+    bot = Counting()
+
+    def persistence(keyring: Keyring) -> SessionPersistence:
+        codec = MsgpackCodec(keyring=keyring)
+        register_telegram_objects(codec)
+        return SessionPersistence(store, codec=codec, update_interval=1000)
+
+    async with instance(bot.set_up, configure=with_inbox, persistence=persistence(rings[0])) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await bot.has_answered("a")
+        await idle(application)
+    handled = await store.get(KEYS.handled.key(7))
+    async with instance(bot.set_up, configure=with_inbox, persistence=persistence(rings[1])) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await bot.has_failed()
+        assert isinstance(bot.errors[0], DecryptionError)
+    assert bot.texts == ["a"]
+    assert await store.get(KEYS.handled.key(7)) == handled
+
+
+async def test_what_is_taken_back_is_not_dropped_by_its_users_next_update(
+    instance: Instances, store: UnsteadyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bot = Counting()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        assert isinstance(application, SessionApplication)
+        await application.update_queue.put(message(application, 7, "1", update_id=1))
+        await bot.has_answered("1")
+        aside = pending.PendingUpdates(application, SessionPersistence(store).records)
+        fields, _ = raw_update(message(application, 7, "again", update_id=1))
+        packed = SessionPersistence(store).records.values.pack("update", [fields, False]).plain
+        await aside.set_aside(pending.PendingUpdate(1, 0.0, 3, packed))
+        put, tasks = store.put, list[asyncio.Task[None]]()
+
+        async def put_and_process(key: str, value: bytes, **conditions: Any) -> Receipt:
+            receipt = await put(key, value, **conditions)
+            if key == KEYS.inboxes.key(7) and not tasks:  # its user's next update comes just now
+                update = message(application, 7, "2", update_id=2)
+                tasks.append(asyncio.create_task(application.process_update(update)))
+                for _ in range(100):
+                    await asyncio.sleep(0)
+            return receipt
+
+        monkeypatch.setattr(store, "put", put_and_process)
+        assert await application.take_back(1)
+        await bot.has_answered("again", "2")
+        await idle(application)
+    assert bot.texts == ["1", "again", "2"]
     assert await waiting(store) == []
