@@ -219,12 +219,9 @@ def _check_condition(write: Put | Delete, ring: bytes) -> None:
 
 
 def _check_version(key: str, if_version: Version | None, connection: sqlite3.Connection, now: int) -> None:
-    """Refuse a record that is there and at another version."""
-    if if_version is None:
-        return
-    current = _version(_ring(key, connection, now))
-    if current is not None and current != if_version:
-        raise VersionConflict(key, current=current)
+    """Refuse a record that is there and at another version; where none is expected nothing is read."""
+    if if_version is not None:
+        _check_condition(Delete(key, if_version), _ring(key, connection, now))
 
 
 def _record(key: str, row: tuple[Any, ...], now: int) -> Record | None:

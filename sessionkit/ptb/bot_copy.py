@@ -54,9 +54,8 @@ class BotCopy:
             self._value = self._values.unpack(self._copied)
         return self._value
 
-    @property
-    def changed(self) -> bool:
-        """Whether there is something to store."""
+    def is_changed(self) -> bool:
+        """Return whether there is something to store; ``error`` tells if it cannot be."""
         if self._copied is None:
             return False
         try:

@@ -98,7 +98,7 @@ class Transactions:
         assert inbox is not None
         # What a task changes from now on is its own.
         copy, work.bot = work.bot, None
-        bot = copy if copy is not None and copy.changed else None
+        bot = copy if copy is not None and copy.is_changed() else None
         if bot is not None:
             bot.hold_others()
         await self._settle([key for key in work.slots if key != shared or bot is not None])

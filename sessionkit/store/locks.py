@@ -262,6 +262,7 @@ class _Stage(Enum):
     TAKING = "taking"
     HELD = "held"
     LEAVING = "leaving"
+    OVER = "over"
 
 
 class _Grant:
@@ -277,7 +278,7 @@ class _Grant:
         renewing: Renews it.
     """
 
-    __slots__ = ("_ended", "_over", "key", "limit", "loop", "renewing", "stage", "task", "until")
+    __slots__ = ("_ended", "key", "limit", "loop", "renewing", "stage", "task", "until")
 
     def __init__(self, key: str, loop: asyncio.AbstractEventLoop) -> None:
         self.key = key
@@ -288,11 +289,10 @@ class _Grant:
         self.until = 0.0
         self.renewing: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._over = False
 
     def interrupt(self) -> None:
         """End the taking or the body, unless that has ended."""
-        if self.stage is not _Stage.LEAVING and not self._over and not self.limit.expired():
+        if self.stage in (_Stage.TAKING, _Stage.HELD) and not self.limit.expired():
             self.limit.reschedule(self.loop.time())
 
     def ended(self) -> asyncio.Future[None]:
@@ -303,7 +303,7 @@ class _Grant:
 
     def end(self) -> None:
         """Take note that it is."""
-        self._over = True
+        self.stage = _Stage.OVER
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 

@@ -113,8 +113,8 @@ async def test_silence_times_a_deposit_out(
     ada = api.user(ADA, first_name="Ada")
     await bot.start()
     await ada.send("/depot").expects("Send me the audio", timeout=30)
-    while await sessions.get_session(ADA, renew=False) is not None:  # noqa: ASYNC110
-        await asyncio.sleep(0.02)  # nothing tells of an expiry in another process's store
+    while await sessions.get_session(ADA, renew=False) is not None:  # noqa: ASYNC110 - nothing tells of an expiry
+        await asyncio.sleep(0.02)
     await ada.send_audio().expects("timed out")
     await ada.send("/cancel").expects("No deposit is open")
 

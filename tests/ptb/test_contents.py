@@ -134,12 +134,12 @@ async def test_each_value_that_cannot_be_kept_is_named_and_the_rest_is_kept(stor
             },
             8: Item(),
             9: {"item": Item()},
-            "9": {"n": 1},  # type: ignore[dict-item]
+            "9": {"n": 1},  # type: ignore[dict-item]  # what a pickle may well hold
         },
         {},
         {"n": 1},
         ([("one", 1.5, {"a": Item(), "b": 1})], {}),
-        {"shop": {(1, 1): Item(), (1, 2): "ASK", (1, None): "ASK", 5: "ASK"}},  # type: ignore[dict-item]
+        {"shop": {(1, 1): Item(), (1, 2): "ASK", (1, None): "ASK", 5: "ASK"}},  # type: ignore[dict-item]  # what a pickle may well hold
     )
     outcome = await put(store, contents)
     there = await kept(store)
