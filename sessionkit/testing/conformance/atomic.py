@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from sessionkit.errors import (
     Applied,
@@ -34,23 +33,12 @@ from sessionkit.store import (
     Version,
     new_version,
 )
-from sessionkit.testing.conformance.base import StoreTests
+from sessionkit.testing.conformance.atomic_model import AtomicModel, atomic_batches
+from sessionkit.testing.conformance.base import StoreTests, give_some_up
 
 if TYPE_CHECKING:
-    from sessionkit.store import Absent, SessionStore
+    from sessionkit.store import SessionStore
 
-_CONDITIONS = ("any", "absent", "current", "stale")
-_batches = st.lists(
-    st.one_of(
-        st.dictionaries(
-            st.sampled_from("abc"),
-            st.tuples(st.sampled_from(["put", "delete"]), st.sampled_from(_CONDITIONS)),
-            max_size=3,
-        ),
-        st.integers(0, 9),  # how many batches ago the one was that comes again
-    ),
-    max_size=20,
-)
 _STALE = Version(b"\xff" * 8)
 
 
@@ -338,8 +326,7 @@ class AtomicTests(StoreTests):
 
     async def test_cancelled_write_alls_leave_no_part(self, store: SessionStore, prefix: str) -> None:
         atomic = _atomic(store)
-        seed = 20_261_126
-        chance = random.Random(seed)
+        chance = random.Random(20_261_126)
         keys = [f"{prefix}{number}" for number in range(4)]
 
         async def write(number: int) -> None:
@@ -348,18 +335,7 @@ class AtomicTests(StoreTests):
 
         for round_ in range(5):
             tasks = [asyncio.create_task(write(10 * round_ + number)) for number in range(10)]
-            doomed = chance.sample(tasks, 6)
-            while doomed:
-                for _ in range(chance.randrange(4)):
-                    await asyncio.sleep(0)
-                doomed.pop().cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            wrong = [
-                result
-                for result in results
-                if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError)
-            ]
-            assert not wrong, f"seed {seed}: {wrong[0]!r}"
+            await give_some_up(tasks, 6, chance)
             # A write that was given up may still be on its way; nothing overtakes it.
             receipt = await atomic.write_all(Put(key, b"last") for key in keys)
             assert await store.get_many(keys) == dict.fromkeys(keys, Record(b"last", receipt.version))
@@ -376,12 +352,12 @@ class AtomicTests(StoreTests):
         max_examples=15,
         suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture],
     )
-    @given(batches=_batches)
+    @given(batches=atomic_batches)
     async def test_write_all_agrees_with_a_dictionary(
         self, prefix: str, batches: list[dict[str, tuple[str, str]] | int]
     ) -> None:
         async with self.open_store() as store:
-            model = _Model(_atomic(store), f"{prefix}{uuid.uuid4().hex}:")
+            model = AtomicModel(_atomic(store), f"{prefix}{uuid.uuid4().hex}:")
             for batch in batches:
                 if isinstance(batch, dict):
                     await model.write(batch)
@@ -389,79 +365,3 @@ class AtomicTests(StoreTests):
                     await model.repeat(batch)
                 await model.check()
             await store.delete_many(list(model.records))
-
-
-class _Model:
-    """What there must be: each record with the ids of its last writes, the newest first."""
-
-    def __init__(self, store: AtomicStore, prefix: str) -> None:
-        self.store = store
-        self.prefix = prefix
-        self.records: dict[str, tuple[bytes, list[Version]]] = {}
-        self.written: list[tuple[list[Put | Delete], Version]] = []
-
-    async def write(self, batch: dict[str, tuple[str, str]]) -> None:
-        writes: list[Put | Delete] = []
-        for name, (kind, condition) in batch.items():
-            key = self.prefix + name
-            if kind == "put":
-                value = b"%s %d" % (name.encode(), len(self.written))
-                writes.append(Put(key, value, if_version=self._version(key, condition)))
-            else:
-                version = self._version(key, condition)
-                writes.append(Delete(key, if_version=None if version is ABSENT else version))
-        self.written.append((writes, new_version()))
-        await self.repeat(0)
-
-    async def repeat(self, ago: int) -> None:
-        if ago >= len(self.written):
-            return
-        writes, write_id = self.written[-1 - ago]
-        refused = {} if self._is_done(writes, write_id) else self._refused(writes)
-        try:
-            receipt = await self.store.write_all(writes, write_id=write_id)
-        except BatchRefused as error:
-            conflicts = {
-                key: refusal.current
-                for key, refusal in error.refusals.items()
-                if isinstance(refusal, VersionConflict)
-            }
-            assert conflicts == refused != {}
-            return
-        assert receipt == Receipt(write_id)
-        assert refused == {}
-        if not self._is_done(writes, write_id):
-            self._apply(writes, write_id)
-
-    async def check(self) -> None:
-        assert await self.store.get_many([self.prefix + name for name in "abc"]) == {
-            key: Record(value, ring[0]) for key, (value, ring) in self.records.items()
-        }
-
-    def _is_done(self, writes: list[Put | Delete], write_id: Version) -> bool:
-        return any(isinstance(write, Put) and write_id in self._ring(write.key) for write in writes)
-
-    def _refused(self, writes: list[Put | Delete]) -> dict[str, Version | Absent]:
-        return {
-            write.key: self._current(write.key)
-            for write in writes
-            if write.if_version not in {None, self._current(write.key)}
-            and (isinstance(write, Put) or write.key in self.records)
-        }
-
-    def _apply(self, writes: list[Put | Delete], write_id: Version) -> None:
-        for write in writes:
-            if isinstance(write, Put):
-                ring = [write_id, *self._ring(write.key)][:RING_SIZE]
-                self.records[write.key] = (write.value, ring)
-            else:
-                self.records.pop(write.key, None)
-
-    def _version(self, key: str, condition: str) -> Version | Absent | None:
-        return {"any": None, "absent": ABSENT, "current": self._current(key), "stale": _STALE}[condition]
-
-    def _current(self, key: str) -> Version | Absent:
-        return self.records[key][1][0] if key in self.records else ABSENT
-
-    def _ring(self, key: str) -> list[Version]:
-        return self.records[key][1] if key in self.records else []

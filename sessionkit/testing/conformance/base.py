@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import random
+    from collections.abc import AsyncIterator, Sequence
 
     from sessionkit.store import SessionStore
 
@@ -54,3 +55,15 @@ class StoreTests:
     def key(self, prefix: str) -> str:
         """A key that no other test uses."""
         return f"{prefix}key"
+
+
+async def give_some_up(tasks: Sequence[asyncio.Task[object]], number: int, chance: random.Random) -> None:
+    """Cancel some of the tasks at random moments, and see all of them end, without another error."""
+    doomed = chance.sample(tasks, number)
+    while doomed:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        doomed.pop().cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
