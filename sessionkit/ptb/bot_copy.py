@@ -76,7 +76,7 @@ class BotCopy:
         try:
             replaced = self._values.pack(self.key, shared).plain
             base = self._values.unpack(self._copied)
-            merged = self._ledger.merge(self.key, base, self._value, shared)
+            merged = self._ledger.merging.merge(self.key, base, self._value, shared)
             self._ledger.hold(self.key, merged)
         except CodecError as error:
             self.error = error
@@ -99,10 +99,10 @@ class BotCopy:
         held = self._opened(None if cell.newest is None else cell.newest.value)
         self._ledger.drop_waiting(self.key)
         before, replaced = self._opened(self._stored), self._values.unpack(self._replaced)
-        others = self._ledger.merge(
+        others = self._ledger.merging.merge(
             self.key, before, replaced, self._opened(cell.stored), known=before is not None, quiet=True
         )
-        self._slot.write(self._ledger.merge(self.key, held, self._slot.read(), others, quiet=True))
+        self._slot.write(self._ledger.merging.merge(self.key, held, self._slot.read(), others, quiet=True))
         self._slot.before = None
         self._ledger.hold(self.key, self._slot.read())
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from sessionkit.errors import CodecError, CorruptRecord, StoreError
 from sessionkit.ptb.cells import Cell
-from sessionkit.resilience import ConflictFound, merge_three
 from sessionkit.store import ABSENT, read_many
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from sessionkit.ptb.cells import Slot
+    from sessionkit.ptb.merging import Merging
     from sessionkit.ptb.values import Opened, Values
     from sessionkit.store import Record, SessionStore, Version
 
@@ -26,16 +26,16 @@ class Ledger:
     """The records this process has read or is about to write, the least recently used first.
 
     Whatever PTB holds in memory is what was last seen of the record, changed by this process and not stored
-    yet. What others wrote meanwhile is merged into it key by key, see ``merge_three``: counters add up, of
-    what both changed otherwise theirs stands, and that is reported.
+    yet. What others wrote meanwhile is merged into it.
 
     Args:
         store: Gives the store.
         values: Turns values into bytes and back.
-        report: Told of every conflict in which something of this process's was given up.
+        merging: Brings two changes of a record together.
         move_aside: Moves a damaged record out of the way if it may, and returns whether it did.
 
     Attributes:
+        merging: As given.
         waiting: The keys for which something waits to be written.
         failed: The keys of what an attempt has failed for: few to look at where much waits.
         refused: Why the newest value of a key cannot be stored.
@@ -46,12 +46,12 @@ class Ledger:
         self,
         store: Callable[[], SessionStore],
         values: Values,
-        report: Callable[[ConflictFound], object],
+        merging: Merging,
         move_aside: Callable[[str, Record, CodecError], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._values = values
-        self._report = report
+        self.merging = merging
         self._move_aside = move_aside
         self._cells: OrderedDict[str, Cell] = OrderedDict()
         self.waiting: set[str] = set()
@@ -264,7 +264,9 @@ class Ledger:
         value = None if theirs is None else theirs.value
         live = cell.slot.read()
         if not self._unchanged(key, cell, live):
-            value = self.merge(key, self._base(key, cell), live, value, known=cell.version is not None)
+            value = self.merging.merge(
+                key, self._base(key, cell), live, value, known=cell.version is not None
+            )
         cell.slot.write(value)
         cell.apart = None
         _saw(cell, record, theirs)
@@ -275,9 +277,9 @@ class Ledger:
         before = self._base(key, cell)
         mine = None if write.value is None else self._values.open(key, write.value).value
         value = None if theirs is None else theirs.value
-        merged = self.merge(key, before, mine, value, known=known)
+        merged = self.merging.merge(key, before, mine, value, known=known)
         if slot is not None:
-            slot.write(self.merge(key, before, slot.read(), value, known=known, quiet=True))
+            slot.write(self.merging.merge(key, before, slot.read(), value, known=known, quiet=True))
         cell.apart = (write.value, write.mark) if slot is None else None
         _saw(cell, record, theirs)
         self.drop_waiting(key)
@@ -285,52 +287,6 @@ class Ledger:
         if cell.apart is not None and not cell.waiting:
             cell.version = None
             cell.stored, cell.mark = cell.apart
-
-    def merge(
-        self, key: str, before: Any, mine: Any, theirs: Any, *, known: bool = True, quiet: bool = False
-    ) -> Any | None:
-        """Return what is to stand of a record that was changed on two sides; None: nothing.
-
-        Args:
-            key: The record's key.
-            before: What both sides began with.
-            mine: What this side made of it.
-            theirs: What the other side made of it.
-            known: Whether ``before`` was read, and not just assumed.
-            quiet: Whether what is given up is told elsewhere.
-        """
-        if theirs is None and not known:
-            return mine
-        clashes: list[Any] = []
-        value = theirs
-        if all(side is None or isinstance(side, dict) for side in (before, mine, theirs)):
-            if theirs is None:  # what was deleted stays deleted
-                clashes = [] if not mine else ["all"]
-            else:
-                value, clashes = merge_three(before or {}, mine or {}, theirs, add_ints=True)
-                if mine is None and not value:
-                    value = None
-        elif not self._same(key, mine, theirs):
-            if self._same(key, theirs, before):
-                value = mine
-            else:
-                clashes = ["all"]
-        if clashes and not quiet:
-            logger.warning(
-                "conflict on %s: %d values changed here were changed elsewhere too, and theirs are kept",
-                key,
-                len(clashes),
-                extra={"key": key, "kept": "primary"},
-            )
-            self._report(ConflictFound(key, "primary"))
-        return value
-
-    def _same(self, key: str, one: Any, other: Any) -> bool:
-        # Not by ==, which many classes do not define.
-        try:
-            return self._values.pack(key, one).plain == self._values.pack(key, other).plain
-        except CodecError:
-            return False
 
     def _base(self, key: str, cell: Cell) -> Any | None:
         return None if cell.stored is None else self._values.open(key, cell.stored).value

@@ -9,6 +9,7 @@ from sessionkit.errors import ConfigurationError, CorruptRecord, SessionKitError
 from sessionkit.ptb.data_keys import DataKeys
 from sessionkit.ptb.flights import Flights
 from sessionkit.ptb.ledger import Ledger
+from sessionkit.ptb.merging import Merging
 from sessionkit.ptb.telegram_objects import register_telegram_objects
 from sessionkit.ptb.values import Values
 from sessionkit.ptb.writes import Writer
@@ -93,7 +94,9 @@ class Records:
         self._options = {"on_conflict": merge_dicts(self._codec, add_ints=True), **options}
         self._store: SessionStore | None = self._open()
         self.values = Values(self._codec, self.keys, lambda: self.store().capabilities.max_value_bytes, bot)
-        self.ledger = Ledger(self.store, self.values, self.subscribers.tell, self._move_aside)
+        self.ledger = Ledger(
+            self.store, self.values, Merging(self.values, self.subscribers.tell), self._move_aside
+        )
         self._callback_ttl = callback_ttl
         self.flights = Flights(self.ledger)
         self.writer = Writer(self.store, self.ledger, self.flights, self.expiry)
