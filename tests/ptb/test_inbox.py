@@ -57,6 +57,12 @@ PREFIX = "telegram_bot:"
 KEYS = DataKeys(PREFIX)
 
 
+@pytest.fixture(autouse=True)
+def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails is tried again soon, as no test waits for more than that it is."""
+    monkeypatch.setattr(intake, "_FIRST_PAUSE", 0.02)
+
+
 class Counting:
     """A bot that counts its messages in everything that is stored, and notes what it was told.
 
