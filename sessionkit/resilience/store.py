@@ -208,7 +208,10 @@ class ResilientStore(AtomicStore):
         if self._recovery.state is not _HEALTHY and not await self._gate.is_open_for(key):
             check_expiry(renew_for)
             return await self._rescue.get(key, renew_for)
-        mark = self._copies.mark(key)
+        copies = self._copies
+        # As `mark`, and below as `read` and `take`, without a call: most operations come this way.
+        held = copies.young.get(key)
+        mark = copies.mark(key) if held is None else held.mark
         started = self._clock()
         try:
             record = await self.primary.get(key, renew_for=renew_for)
@@ -218,11 +221,16 @@ class ResilientStore(AtomicStore):
                 return record
         self._recovery.failures = 0
         if record is None:
-            self._copies.read_none(key, mark)
-        elif renew_for is None:
-            self._copies.read(key, record, mark, started)
-        elif self._copies.mark(key) is mark:
-            self._copies.take(key, record.value, record.version, self._ends(renew_for), mark)
+            copies.read_none(key, mark)
+        elif renew_for is not None:
+            if copies.mark(key) is mark:
+                copies.take(key, record.value, record.version, self._ends(renew_for), mark)
+        elif (
+            held is None
+            or held.version != record.version
+            or (held.until is not None and held.until <= started)
+        ):
+            copies.read(key, record, mark, started)
         if renew_for is not None:
             await self._renewed(key)
         return record
@@ -267,11 +275,18 @@ class ResilientStore(AtomicStore):
             flights.end(key, ticket, known=isinstance(error, SessionKitError))  # such as a wrong argument
             raise
         recovery.failures = 0
-        if flights[key] is ticket and recovery.state is _HEALTHY and key not in self.journal.leftovers:
-            del flights[key]
+        under_way = flights.pop(key)
+        if under_way is ticket and recovery.state is _HEALTHY and key not in self.journal.leftovers:
             ends = None if expires_in is None else started + expires_in
-            self._copies.take(key, value, version, ends)
+            held = self._copies.young.get(key)
+            if held is not None and len(held.value) == len(value):
+                held.value = value
+                held.version = held.mark = version
+                held.until = ends
+            else:
+                self._copies.take(key, value, version, ends)
             return receipt
+        flights[key] = under_way
         with flights.ending(key, ticket):
             put = Put(key, value, expires_in, if_version)
             self._arrivals.stands(put, receipt, ticket)

@@ -146,7 +146,7 @@ def check_write(
     expiry = None if expires_in is None else milliseconds(expires_in)
     if if_version is not None and if_version is not ABSENT:
         check_version(if_version)
-    if write_id is not None:
+    if write_id is not None and not (type(write_id) is bytes and len(write_id) == VERSION_BYTES):
         check_version(write_id)
     return expiry
 

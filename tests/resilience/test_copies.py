@@ -19,9 +19,9 @@ keys = st.sampled_from([f"key{number}" for number in range(8)])
 def bytes_of(copies: LastKnown) -> int:
     """Return how many bytes the copies take, also those that another one hides."""
     return sum(
-        OVERHEAD + len(key) + len(value)
-        for generation in (copies._young, copies._old)
-        for key, (value, _, _, _) in generation.items()
+        OVERHEAD + len(key) + len(held.value)
+        for generation in (copies.young, copies._old)
+        for key, held in generation.items()
     )
 
 
