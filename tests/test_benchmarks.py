@@ -26,6 +26,7 @@ _SEED = 20
 _OURS = tuple(
     f"{how}, {where}" for where in ("SQLite", "Redis") for how in ("SessionPersistence", "SessionApplication")
 )
+_FLOORS = tuple(f"floor, {where}" for where in ("a dict", "SQLite", "Redis"))
 
 
 def _run(benchmark: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -85,7 +86,7 @@ def test_no_bot_forgets_a_step_while_it_runs(bots: dict[str, Any]) -> None:
     assert seen == [
         (chats, 64, entrant)
         for chats in ("private", "group")
-        for entrant in ("no persistence", "a persistence that does nothing", *_OURS)
+        for entrant in ("no persistence", "a persistence that does nothing", *_FLOORS, *_OURS)
     ]
     assert {pace["lost"] for pace in bots["paces"]} == {0}
 

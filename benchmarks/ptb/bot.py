@@ -17,6 +17,7 @@ from telegram.ext import (
 )
 from telegram.request import BaseRequest
 
+from benchmarks.ptb.floor import FloorApplication
 from benchmarks.ptb.idle import IdlePersistence
 from sessionkit.ptb import SessionApplication, SessionPersistence, on_commit
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     AnyApplication: TypeAlias = Application[Any, Any, Any, Any, Any, Any]
 
 Context: TypeAlias = ContextTypes.DEFAULT_TYPE
-Kind: TypeAlias = Literal["none", "idle", "pickle", "eager", "lazy", "application"]
+Kind: TypeAlias = Literal["none", "idle", "floor", "pickle", "eager", "lazy", "application"]
 Answer: TypeAlias = "Callable[[int], Awaitable[object]]"
 
 CONCURRENT: Final = 64
@@ -48,9 +49,10 @@ class Entrant:
     """A way to keep a bot's data.
 
     Attributes:
-        kind: ``"none"``, ``"idle"`` for a persistence that keeps nothing, PTB's ``"pickle"``, or ours:
-            ``SessionPersistence`` loading ``"eager"`` or ``"lazy"``, or a ``SessionApplication``.
-        place: The pickle's path, or the store's URL; empty where nothing is kept.
+        kind: ``"none"``, ``"idle"`` for a persistence that keeps nothing, ``"floor"`` for the least that
+            storing costs, PTB's ``"pickle"``, or ours: ``SessionPersistence`` loading ``"eager"`` or
+            ``"lazy"``, or a ``SessionApplication``.
+        place: The pickle's path, or the store's URL; empty where nothing is kept, or only in a dict.
     """
 
     kind: Kind
@@ -62,6 +64,7 @@ class Entrant:
         names: dict[Kind, str] = {
             "none": "no persistence",
             "idle": "a persistence that does nothing",
+            "floor": "floor" if self.place else "floor, a dict",
             "pickle": "PicklePersistence",
             "eager": "SessionPersistence",
             "lazy": "SessionPersistence, lazy",
@@ -73,7 +76,7 @@ class Entrant:
     def open(self) -> BasePersistence[Any, Any, Any] | None:
         """Return a new persistence, or None where nothing is kept."""
         match self.kind:
-            case "none":
+            case "none" | "floor":
                 return None
             case "idle":
                 return IdlePersistence()
@@ -100,6 +103,8 @@ class Entrant:
             builder = builder.persistence(persistence)
         if self.kind == "application":
             builder = builder.application_class(SessionApplication)
+        elif self.kind == "floor":
+            builder = builder.application_class(FloorApplication, {"place": self.place})
         application: AnyApplication = builder.build()
         step = _step(answer, when_stored=self.kind == "application")
         application.add_handler(

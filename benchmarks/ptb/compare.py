@@ -178,23 +178,29 @@ async def _measure(binary: ServerBinary | None, scale: Scale, parts: Collection[
     figures, draw = Figures(), random.Random(scale.seed)
     if "loss" in parts:
         with _places(binary) as places:
-            entrants = [Entrant("none"), places.pickle, *places.ours(_OURS, apart=True)]
+            entrants = [Entrant("none"), places.pickle, *places.on_stores(_OURS, apart=True)]
             figures.losses = await measure_loss(entrants, scale.steps, scale.rate, scale.kills, draw, _tell)
     if "start" in parts:
         for users in scale.users:
             with _places(binary) as places:
                 await _fill(places, users)
-                entrants = [Entrant("none"), places.pickle, *places.ours(_STARTS)]
+                entrants = [Entrant("none"), places.pickle, *places.on_stores(_STARTS)]
                 figures.starts += await measure_start(entrants, users, scale.starts, draw, _tell)
     if "save" in parts:
         with _places(binary) as places:
             await _fill(places, scale.among)
-            entrants = [places.pickle, *places.ours(_OURS)]
+            entrants = [places.pickle, *places.on_stores(_OURS)]
             figures.saves = await measure_save(entrants, scale.among, scale.rounds, draw, _tell)
     if "pace" in parts:
         for concurrent in scale.concurrent:
             with _places(binary) as places:
-                entrants = [Entrant("none"), Entrant("idle"), *places.ours(_OURS, apart=True)]
+                references = [
+                    Entrant("none"),
+                    Entrant("idle"),
+                    Entrant("floor"),
+                    *places.on_stores(["floor"]),
+                ]
+                entrants = [*references, *places.on_stores(_OURS, apart=True)]
                 updates = scale.updates if concurrent > 1 else scale.updates // _SLOWER
                 figures.paces += await measure_pace(entrants, concurrent, updates, scale.rounds, draw, _tell)
     return figures
@@ -211,8 +217,8 @@ class _Places:
     def pickle(self) -> Entrant:
         return Entrant("pickle", str(self.folder / "bot.pickle"))
 
-    def ours(self, kinds: Sequence[Kind], *, apart: bool = False) -> list[Entrant]:
-        """Return our entrants, all on the same data, or each on its own."""
+    def on_stores(self, kinds: Sequence[Kind], *, apart: bool = False) -> list[Entrant]:
+        """Return entrants on SQLite and Redis, all on the same data, or each on its own."""
         entrants = [
             Entrant(kind, f"sqlite:///{self.folder / (f'{kind}.db' if apart else 'bot.db')}")
             for kind in kinds
@@ -231,7 +237,7 @@ def _places(binary: ServerBinary | None) -> Iterator[_Places]:
 
 
 async def _fill(places: _Places, users: int) -> None:
-    for entrant in (places.pickle, *places.ours(["eager"])):
+    for entrant in (places.pickle, *places.on_stores(["eager"])):
         _tell(f"fill {entrant.name} with {users:,} users")
         await run_process("fill", entrant, users)
 
