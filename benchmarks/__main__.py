@@ -170,6 +170,7 @@ def _run_ptb(arguments: argparse.Namespace) -> None:
         users=(10, 100) if quick else (1_000, 10_000, 100_000, *([1_000_000] if arguments.full else [])),
         among=100 if quick else 100_000,
         updates=20 if quick else 1_000,
+        answered=5 if quick else 200,
         concurrent=(CONCURRENT,) if quick else (CONCURRENT, 1),
         seed=_seed(arguments),
     )

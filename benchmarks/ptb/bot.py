@@ -40,7 +40,9 @@ CONVERSATION: Final = "steps"
 
 _STEPS: Final = filters.TEXT
 _ASKED, _ANSWERED = "asked", "answered"
-_TOKEN: Final = "1:offline"
+TOKEN: Final = f"1:{'x' * 35}"
+"""Opens nothing but a Bot API server for tests."""
+
 _ME: Final = {"id": 1, "is_bot": True, "first_name": "Benchmark", "username": "benchmark_bot"}
 
 
@@ -87,17 +89,21 @@ class Entrant:
             case "eager" | "lazy" as loading:
                 return SessionPersistence(self.place, loading=loading)
 
-    def build(self, concurrent: int = 0, answer: Answer | None = None) -> AnyApplication:
+    def build(self, concurrent: int = 0, answer: Answer | None = None, telegram: str = "") -> AnyApplication:
         """Return the bot.
 
         Args:
             concurrent: How many updates it may process at the same time; 0: one after the other.
             answer: Called with the user's id at the end of each step.
+            telegram: The URL of a Bot API server; empty: there is no network.
         """
         builder: Any = (
-            ApplicationBuilder().token(_TOKEN).updater(None).concurrent_updates(concurrent or False)
-        )
-        builder = builder.request(OfflineRequest()).get_updates_request(OfflineRequest()).job_queue(None)
+            ApplicationBuilder().token(TOKEN).updater(None).concurrent_updates(concurrent or False)
+        ).job_queue(None)
+        if telegram:
+            builder = builder.base_url(telegram)
+        else:
+            builder = builder.request(OfflineRequest()).get_updates_request(OfflineRequest())
         persistence = self.open()
         if persistence is not None:
             builder = builder.persistence(persistence)

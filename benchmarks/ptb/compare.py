@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.ptb.bot import Entrant
+from benchmarks.ptb.bot import CONCURRENT, TOKEN, Entrant
 from benchmarks.ptb.loss import measure_loss
 from benchmarks.ptb.pace import RATIO_BAR as PACE_BAR
 from benchmarks.ptb.pace import measure_pace
@@ -28,6 +28,7 @@ from benchmarks.ptb.save import RATIO_BAR as SAVE_BAR
 from benchmarks.ptb.save import measure_save
 from benchmarks.ptb.start import measure_start
 from benchmarks.report import WIDTH, number
+from sessionkit.testing.botapi import BotApiServer
 from sessionkit.testing.servers import RedisServer, find_servers
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Scale:
         users: With how many stored users a bot is started.
         among: How many users are stored, where one is saved.
         updates: How many updates make a round.
+        answered: How many where each is answered.
         concurrent: How many of them are processed at the same time.
         seed: Decides the order of turns.
     """
@@ -77,6 +79,7 @@ class Scale:
     users: Sequence[int]
     among: int
     updates: int
+    answered: int
     concurrent: Sequence[int]
     seed: int
 
@@ -138,6 +141,8 @@ class Figures:
             if pace.concurrent > 1 and pace.entrant.startswith("Session"):
                 asked = f"at least {PACE_BAR:g} times {self.paces[0].entrant}"
                 work = f"{pace.chats} chats, {pace.concurrent} updates at once"
+                if pace.answers:
+                    work += ", each answered"
                 yield Bar(work, pace.entrant, asked, f"{pace.ratio:.3f}", pace.ratio >= PACE_BAR)
 
 
@@ -203,6 +208,14 @@ async def _measure(binary: ServerBinary | None, scale: Scale, parts: Collection[
                 entrants = [*references, *places.on_stores(_OURS, apart=True)]
                 updates = scale.updates if concurrent > 1 else scale.updates // _SLOWER
                 figures.paces += await measure_pace(entrants, concurrent, updates, scale.rounds, draw, _tell)
+        async with BotApiServer(token=TOKEN) as api:
+            for user in range(1, scale.answered + 1):
+                api.user(user)
+            with _places(binary) as places:
+                entrants = [Entrant("none"), *places.on_stores(_OURS, apart=True)]
+                figures.paces += await measure_pace(
+                    entrants, CONCURRENT, scale.answered, scale.rounds, draw, _tell, api.base_url
+                )
     return figures
 
 
@@ -268,7 +281,17 @@ def _tables(figures: Figures) -> Iterator[Table]:
             ),
         )
     if figures.paces:
-        names = ("entrant", "chats", "at once", "updates/s", "ratio", "CPU ratio", "CPU µs/update", "lost")
+        names = (
+            "entrant",
+            "chats",
+            "at once",
+            "answers",
+            "updates/s",
+            "ratio",
+            "CPU ratio",
+            "CPU µs/update",
+            "lost",
+        )
         yield _table(
             "updates per second",
             names,
@@ -277,6 +300,7 @@ def _tables(figures: Figures) -> Iterator[Table]:
                     pace.entrant,
                     pace.chats,
                     str(pace.concurrent),
+                    "yes" if pace.answers else "no",
                     f"{pace.rate:,.0f}",
                     f"{pace.ratio:.3f}",
                     f"{pace.cpu_ratio:.3f}",

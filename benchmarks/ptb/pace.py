@@ -29,6 +29,7 @@ class Pace:
     Attributes:
         chats: ``"private"``: user and chat are one; ``"group"``: they are two.
         concurrent: How many updates were processed at the same time.
+        answers: Whether the bot answered each of them.
         entrant: Its name.
         rate: Updates per second, until all that they changed is stored.
         ratio: That beside the first entrant's, taken round by round.
@@ -40,6 +41,7 @@ class Pace:
 
     chats: str
     concurrent: int
+    answers: bool
     entrant: str
     rate: float
     ratio: float
@@ -56,6 +58,7 @@ async def measure_pace(
     rounds: int,
     draw: random.Random,
     tell: Callable[[str], None],
+    telegram: str = "",
 ) -> list[Pace]:
     """Let the entrants take turns with the same updates, private ones and such of groups.
 
@@ -70,15 +73,18 @@ async def measure_pace(
         rounds: Measured rounds, after one to warm up.
         draw: Decides the order of turns.
         tell: Told what goes on.
+        telegram: The URL of a Bot API server, to whose users the bots answer, in private chats; empty: they
+            answer nothing.
     """
-    bots = [await open_process("pace", each, concurrent, updates) for each in entrants]
+    bots = [await open_process("pace", each, concurrent, updates, telegram) for each in entrants]
+    everywhere = CHATS[:1] if telegram else CHATS
     try:
         for bot in bots:
             if await _line(bot) != READY:
                 raise SystemExit("a bot did not start")
         seen = {}
-        for chats in CHATS:
-            tell(f"updates of {chats} chats, {concurrent} at once")
+        for chats in everywhere:
+            tell(f"updates of {chats} chats, {concurrent} at once{', each answered' if telegram else ''}")
             seen[chats] = await _race(bots, chats, rounds, draw)
         lost = [await _ask(bot) for bot in bots]
     finally:
@@ -87,7 +93,9 @@ async def measure_pace(
                 bot.kill()
             await bot.wait()
     return [
-        pace for chats in CHATS for pace in _rows(chats, concurrent, updates, entrants, seen[chats], lost)
+        pace
+        for chats in everywhere
+        for pace in _rows(chats, concurrent, bool(telegram), updates, entrants, seen[chats], lost)
     ]
 
 
@@ -120,6 +128,7 @@ async def _line(bot: asyncio.subprocess.Process) -> str:
 def _rows(
     chats: str,
     concurrent: int,
+    answers: bool,
     updates: int,
     entrants: Sequence[Entrant],
     seen: Sequence[list[list[float]]],
@@ -134,6 +143,7 @@ def _rows(
         yield Pace(
             chats=chats,
             concurrent=concurrent,
+            answers=answers,
             entrant=entrant.name,
             rate=round(statistics.median(rates), 1),
             ratio=round(ratio, 3),

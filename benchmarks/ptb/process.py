@@ -4,8 +4,8 @@
 - ``start KIND PLACE`` starts the bot and prints what that took.
 - ``serve KIND PLACE`` takes a step of each user whose id it reads, and prints it when done.
 - ``count KIND PLACE`` prints how many steps of each user are stored.
-- ``pace KIND PLACE CONCURRENT USERS`` reads in which chats, takes a step of each user there, and prints what
-  that took.
+- ``pace KIND PLACE CONCURRENT USERS TELEGRAM`` reads in which chats, takes a step of each user there, and
+  prints what that took; with the URL of a Bot API server it answers each of them.
 """
 
 from __future__ import annotations
@@ -120,12 +120,16 @@ async def count_steps(entrant: Entrant) -> None:
         print(json.dumps({user: data["steps"] for user, data in application.user_data.items() if data}))
 
 
-async def pace(entrant: Entrant, concurrent: int, updates: int) -> None:
+async def pace(entrant: Entrant, concurrent: int, updates: int, telegram: str) -> None:
     """Take a step of each of so many users, in the chats that are read, and print the seconds, also of CPU.
 
     At the end of the input, print how many steps are not in the bot's memory.
     """
-    application = entrant.build(concurrent if concurrent > 1 else 0)
+
+    async def answer(user_id: int) -> None:
+        await application.bot.send_message(user_id, "ok")
+
+    application = entrant.build(concurrent if concurrent > 1 else 0, answer if telegram else None, telegram)
     numbers, steps = count(1), Counter[int]()
     async with application:
         print(READY, flush=True)
@@ -172,7 +176,7 @@ def main() -> None:
         case "count":
             asyncio.run(count_steps(entrant))
         case "pace":
-            asyncio.run(pace(entrant, *map(int, rest)))
+            asyncio.run(pace(entrant, int(rest[0]), int(rest[1]), rest[2]))
         case _:
             raise SystemExit(__doc__)
 
