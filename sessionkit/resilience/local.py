@@ -10,7 +10,7 @@ from sessionkit.resilience.entries import Entry, Kind
 from sessionkit.store import ABSENT, RING_SIZE, Absent, Put, Receipt, Record, Version, Where, new_version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from sessionkit.errors import SessionKitError
     from sessionkit.resilience.copies import Copy, LastKnown
@@ -81,7 +81,7 @@ class LocalView:
         return None if isinstance(here, Absent) else here
 
     async def put(self, put: Put, *, sent: bool = False) -> Receipt:
-        """Journal a put.
+        """Journal a put; one that is known to be done, or to wait, is acknowledged again.
 
         Args:
             put: The put, checked, with its write id.
@@ -93,6 +93,8 @@ class LocalView:
             StoreError: The journal's file failed.
         """
         assert put.write_id is not None
+        if self._knows(put.key, put.write_id):
+            return await self._acknowledge_again([put.key], put.write_id)
         await self.journal.add(self._after_put(put, sent=sent))
         return Receipt(put.write_id, Where.JOURNALED)
 
@@ -128,10 +130,8 @@ class LocalView:
             JournalFull: There is no room for all.
             StoreError: As ``put``.
         """
-        waiting = [entry for write in writes if (entry := self.journal.get(write.key)) is not None]
         if any(isinstance(write, Put) and self._knows(write.key, write_id) for write in writes):
-            await self.journal.add(*waiting)  # as in ``_after_put``
-            return Receipt(write_id, Where.JOURNALED if waiting else Where.PRIMARY)
+            return await self._acknowledge_again([write.key for write in writes], write_id)
         # What was journaled since these writes began comes after all of them.
         late = any(
             isinstance(write, Put) and write_id in self.flights.of(write.key, None) for write in writes
@@ -190,6 +190,17 @@ class LocalView:
         waiting = self.journal.get(key)
         return (waiting is not None and write_id in waiting.recent) or self.version(key) == write_id
 
+    async def _acknowledge_again(self, keys: Iterable[str], write_id: Version) -> Receipt:
+        """Acknowledge what is known to be done, or to be stood for by what waits for these keys.
+
+        Raises:
+            JournalFull: As ``put``.
+            StoreError: As ``put``: whether the journal's file has what waits is not known here.
+        """
+        waiting = [entry for key in keys if (entry := self.journal.get(key)) is not None]
+        await self.journal.add(*waiting)
+        return Receipt(write_id, Where.JOURNALED if waiting else Where.PRIMARY)
+
     def _after_put(self, put: Put, *, sent: bool) -> Entry:
         """Return what waits for a key once a put is journaled.
 
@@ -199,9 +210,6 @@ class LocalView:
         key, value, expires_in, if_version, write_id = put
         assert write_id is not None
         waiting = self.journal.get(key)
-        if waiting is not None and write_id in waiting.recent:
-            # A write again that this entry stands for; whether the journal's file has it is not known here.
-            return waiting
         if waiting is not None and sent and waiting.replaces(if_version):
             waiting = waiting.also_sent([write_id])  # it replaces this one, also if that is refused
             self.journal.note(waiting)
@@ -238,7 +246,7 @@ class LocalView:
             return waiting.also_sent([ABSENT]) if sent else waiting
         # What has ended here only, by a renewal that waits, is there all the same.
         if waiting is not None and waiting.kind is Kind.DELETE and not sent:
-            return waiting  # as in ``_after_put``
+            return waiting  # again, as in ``_acknowledge_again``
         if self.version(key) is not ABSENT:
             self._check(key, if_version)
         entry = Entry(key, 0, new_version(), Kind.DELETE, sent=(ABSENT,) if sent else ())

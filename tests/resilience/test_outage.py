@@ -21,7 +21,7 @@ from sessionkit.resilience import (
     RetryPolicy,
     State,
 )
-from sessionkit.store import ABSENT, Put, Record, Where
+from sessionkit.store import ABSENT, Put, Receipt, Record, Where, new_version
 from tests.resilience.world import World, in_virtual_time, world
 
 
@@ -68,6 +68,33 @@ async def test_a_write_whose_answer_was_lost_is_applied_once() -> None:
         assert record is not None
         assert record.value == b"3"
         assert here.conflicts == []
+
+
+@in_virtual_time
+@pytest.mark.parametrize("conditional", [False, True])
+async def test_a_put_again_changes_nothing_before_its_replay_and_after(conditional: bool) -> None:
+    async with world() as here:
+        first = await here.store.put("key", b"1")
+        write_id = new_version()
+        put = Put("key", b"2", None, first.version if conditional else None, write_id)
+        here.link.refuse()
+        for _ in range(2):
+            assert await put_again(here, put) == Receipt(write_id, Where.JOURNALED)
+        await here.heal()
+        here.link.refuse()
+        assert await put_again(here, put) == Receipt(write_id)
+        assert here.store.journal.depth == 0
+        await here.store.touch("key", expires_in=60)
+        assert await put_again(here, put) == Receipt(write_id, Where.JOURNALED)
+        await here.heal()
+        assert await here.primary.get("key") == Record(b"2", write_id)
+        assert here.conflicts == []
+
+
+async def put_again(here: World, put: Put) -> Receipt:
+    """Put under an id of its own, which may have been used before."""
+    key, value, expires_in, if_version, write_id = put
+    return await here.store.put(key, value, expires_in=expires_in, if_version=if_version, write_id=write_id)
 
 
 @in_virtual_time
