@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.ptb.bot import CONCURRENT, TOKEN, Entrant
+from benchmarks.ptb.bot import TOKEN, Entrant
 from benchmarks.ptb.loss import measure_loss
 from benchmarks.ptb.pace import RATIO_BAR as PACE_BAR
 from benchmarks.ptb.pace import measure_pace
@@ -197,26 +197,28 @@ async def _measure(binary: ServerBinary | None, scale: Scale, parts: Collection[
             entrants = [places.pickle, *places.on_stores(_OURS)]
             figures.saves = await measure_save(entrants, scale.among, scale.rounds, draw, _tell)
     if "pace" in parts:
+        figures.paces = await _measure_paces(binary, scale, draw)
+    return figures
+
+
+async def _measure_paces(binary: ServerBinary | None, scale: Scale, draw: random.Random) -> list[Pace]:
+    paces: list[Pace] = []
+    for concurrent in scale.concurrent:
+        with _places(binary) as places:
+            references = [Entrant("none"), Entrant("idle"), Entrant("floor"), *places.on_stores(["floor"])]
+            entrants = [*references, *places.on_stores(_OURS, apart=True)]
+            updates = scale.updates if concurrent > 1 else scale.updates // _SLOWER
+            paces += await measure_pace(entrants, concurrent, updates, scale.rounds, draw, _tell)
+    async with BotApiServer(token=TOKEN) as api:
+        for user in range(1, scale.answered + 1):
+            api.user(user)
         for concurrent in scale.concurrent:
             with _places(binary) as places:
-                references = [
-                    Entrant("none"),
-                    Entrant("idle"),
-                    Entrant("floor"),
-                    *places.on_stores(["floor"]),
-                ]
-                entrants = [*references, *places.on_stores(_OURS, apart=True)]
-                updates = scale.updates if concurrent > 1 else scale.updates // _SLOWER
-                figures.paces += await measure_pace(entrants, concurrent, updates, scale.rounds, draw, _tell)
-        async with BotApiServer(token=TOKEN) as api:
-            for user in range(1, scale.answered + 1):
-                api.user(user)
-            with _places(binary) as places:
                 entrants = [Entrant("none"), *places.on_stores(_OURS, apart=True)]
-                figures.paces += await measure_pace(
-                    entrants, CONCURRENT, scale.answered, scale.rounds, draw, _tell, api.base_url
+                paces += await measure_pace(
+                    entrants, concurrent, scale.answered, scale.rounds, draw, _tell, api.base_url
                 )
-    return figures
+    return paces
 
 
 @dataclass(frozen=True)
