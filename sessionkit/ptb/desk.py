@@ -89,10 +89,14 @@ class Desk:
         self._ledger.evict(self._max_cached)
 
     def hold(self, work: Work, *, but: str = "") -> list[str]:
-        """Hold what a work's records are now, but one of them, and return their keys."""
+        """Hold what a work's records are now, but one of them, and return their keys.
+
+        The bot's data are passed over while an update stores what it has changed of them, as that may be
+        taken back.
+        """
         keys: list[str] = []
         for key, slot in work.slots.items():
-            if key == but:
+            if key == but or (slot is self.plan.bot and self.plan.bot.before is not None):
                 continue
             if isinstance(slot, TimeoutSlot):
                 self._timeouts.drop_ended(slot)
@@ -117,9 +121,16 @@ class Desk:
         Raises:
             SessionKitError: Something is not stored; it is kept and tried again.
         """
+        self._records.check(await self.send(work), user_id=None, chat_id=None)
+
+    async def send(self, work: Work) -> list[str]:
+        """Send what a work's records are now, and return their keys; ``Records.check`` tells of failures."""
+        bot = self.plan.bot
+        while bot.before is not None and (away := self._records.flights.of([bot.key])):
+            await asyncio.wait(away)
         keys = self.hold(work)
         await self._records.writer.commit(keys)
-        self._records.check(keys, user_id=None, chat_id=None)
+        return keys
 
     def marked(self) -> Work:
         """Return what PTB has marked outside of any turn; what somebody works on is left to them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -206,11 +207,23 @@ class Ledger:
             self.cell(key).saw(ABSENT, None, None)
 
     def revert(self, key: str) -> None:
-        """Give up what waits for a key, and have PTB hold what was last seen of the record."""
+        """Give up what waits for a key, and have PTB hold what was last seen of the record.
+
+        What PTB's value has become since it was held is a task's, and is held by itself.
+        """
         cell = self.cell(key)
+        newest, seen = cell.newest, self._base(key, cell)
         self.drop_waiting(key)
         if cell.slot is not None:
-            cell.slot.write(self._base(key, cell))
+            live = cell.slot.read()
+            held = (
+                None if newest is None or newest.value is None else self._values.open(key, newest.value).value
+            )
+            if isinstance(held, dict) and isinstance(live, dict):
+                seen = self.merging.merge(key, held, live, seen or {}, quiet=True) or (seen and {})
+                with suppress(CodecError):  # ``refused`` tells
+                    self.hold(key, seen)
+            cell.slot.write(seen)
 
     def forget(self, key: str) -> None:
         """Forget a record, and PTB's value of it, unless something of it is not stored or is in use."""

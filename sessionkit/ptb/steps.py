@@ -104,7 +104,7 @@ class Steps:
                 give_back()  # no other instance need wait for the answers
                 await self._send(answers)
                 # They may have changed something themselves, such as the data behind the buttons they sent.
-                await self._writer.commit(self._desk.hold(work))
+                await self._desk.send(work)
 
     async def drop_answers(self) -> None:
         """Send none of the answers that are held back."""

@@ -100,6 +100,7 @@ class Transactions:
         copy, work.bot = work.bot, None
         bot = copy if copy is not None and copy.is_changed() else None
         if bot is not None:
+            await self._settle([shared])  # what another update has changed is not to be held by this one
             bot.hold_others()
         await self._settle([key for key in work.slots if key != shared or bot is not None])
         # From here to the take-off nothing is waited for: what is held, the writer sends by itself.

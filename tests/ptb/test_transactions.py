@@ -107,6 +107,78 @@ async def test_what_a_task_changes_of_the_bots_data_during_a_commit_is_stored(
     assert (await stored(store))[2] == {"n": 1, "task": 1}
 
 
+async def add_to_bot_data(application: AnyApplication, key: str) -> None:
+    assert isinstance(application, SessionApplication)
+    async with application.editing():
+        application.bot_data[key] = application.bot_data.get(key, 0) + 1
+
+
+async def test_what_a_job_changes_of_the_bots_data_during_a_failing_commit_is_stored(
+    instance: Instances, store: GatedStore
+) -> None:
+    async with instance(handled_by(on_message(count_all)), configure=with_inbox) as application:
+        store.gate.clear()
+        store.failing = [StoreUnavailable("for now")]
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await store.asked.wait()
+        job = asyncio.create_task(add_to_bot_data(application, "job"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        store.gate.set()
+        await job
+        assert (await stored(store))[2].get("job") == 1
+        await emptied(store)
+    assert (await stored(store))[2] == {"n": 1, "job": 1}
+
+
+async def test_the_bots_data_never_go_back(instance: Instances, store: GatedStore) -> None:
+    async with instance(handled_by(on_message(count_all)), configure=with_inbox) as application:
+        store.gate.clear()
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await store.asked.wait()
+        await application.update_queue.put(message(application, 7, "b", update_id=2))  # refuses the first try
+        job = asyncio.create_task(add_to_bot_data(application, "job"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        store.gate.set()
+        await job
+        assert (await stored(store))[2]["job"] == 1
+        await idle(application)
+        assert (await stored(store))[2] == {"n": 2, "job": 1}
+
+
+async def test_what_a_task_changes_during_a_failing_commit_is_not_undone(
+    instance: Instances, store: GatedStore
+) -> None:
+    errors, go_on, changed, end = Errors(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def change(update: Update, context: Context) -> None:
+        assert update.message is not None
+        assert context.user_data is not None
+        if update.message.text == "a":
+            await go_on.wait()
+            context.user_data["task"] = 1
+            changed.set()
+            await end.wait()
+
+    handlers = on_message(change, block=False), on_message(count)
+    async with instance(handled_by(*handlers, errors=errors), configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await idle(application)
+        store.gate.clear()
+        store.asked.clear()
+        store.failing = [StoreUnavailable("for now")]
+        await application.update_queue.put(message(application, 7, "b", update_id=2))
+        await store.asked.wait()
+        go_on.set()
+        await changed.wait()
+        store.gate.set()
+        await errors.told.wait()
+        await emptied(store)
+        end.set()
+    assert (await stored(store))[0] == {7: {"n": 2, "task": 1}}
+
+
 async def test_what_was_kept_to_be_written_is_not_undone(instance: Instances, store: GatedStore) -> None:
     errors = Errors()
     async with instance(handled_by(on_message(count), errors=errors), configure=with_inbox) as application:
