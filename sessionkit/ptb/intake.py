@@ -17,13 +17,13 @@ from sessionkit.ptb.work import current_work
 from sessionkit.ptb.writes import may_pass
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from collections.abc import Awaitable, Callable, Collection
 
     from telegram import Update
 
     from sessionkit.ptb.desk import Desk
     from sessionkit.ptb.inbox import DurableInbox
-    from sessionkit.ptb.pending import PendingUpdate
+    from sessionkit.ptb.pending import PendingSlot, PendingUpdate
     from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.transactions import Transactions
@@ -69,10 +69,12 @@ class Intake:
         # The updates that are queued or processed here, and whether they came here first, or are counted.
         self._here: dict[int, bool] = {}
         self._storing: dict[int, asyncio.Future[None]] = {}
+        # How often each has failed, and how often that was its own fault.
         self._failures: Counter[int] = Counter()
+        self._faults: Counter[int] = Counter()
         self._unstored: set[int] = set()
-        # Those that are processed before their user's next one, and were not queued here.
-        self._guests: set[int] = set()
+        # Those that are processed before their user's next one, and were not queued here: by whose number.
+        self._guests: dict[int, int] = {}
         self._room = Room()
         self._again: set[asyncio.Task[None]] = set()
         self._looked = self._running = False
@@ -105,11 +107,16 @@ class Intake:
         return True
 
     def leave(self, update: Update) -> None:
-        """Take note that an update is not queued here after all; it stays stored."""
-        self._here.pop(update.update_id, None)
-        self._failures.pop(update.update_id, None)
-        self._unstored.discard(update.update_id)
-        self._guests.discard(update.update_id)
+        """Take note that an update is not queued here any more, nor what was to be processed before it."""
+        for number in [
+            update.update_id,
+            *(guest for guest, host in self._guests.items() if host == update.update_id),
+        ]:
+            self._here.pop(number, None)
+            self._failures.pop(number, None)
+            self._faults.pop(number, None)
+            self._unstored.discard(number)
+            self._guests.pop(number, None)
 
     async def take(self, update: Update) -> None:
         """Process an update, and before it those of its user that came earlier, unless somebody else has."""
@@ -117,13 +124,14 @@ class Intake:
         stored = update.update_id in self._here and update.update_id not in self._unstored
         while due:
             try:
-                earlier = await self._take_safely(due[-1], stored=stored or due[-1] is not update)
-            except Exception as error:  # whatever it is, nothing of the update is stored
-                await self._tell(due[-1], error)
-                if not isinstance(error, UpdateSetAside):
-                    self._try_again(update, due[-1], error)
-                    return
-                earlier = None
+                try:
+                    earlier = await self._take_safely(due[-1], stored=stored or due[-1] is not update)
+                except Exception as error:  # whatever it is, nothing of the update is stored
+                    await self._tell(due[-1], error)
+                    if not isinstance(error, UpdateSetAside):
+                        self._try_again(update, due[-1], error)
+                        return
+                    earlier = None
             except BaseException as error:
                 for each in (update, due[-1]):
                     self.leave(each)
@@ -138,7 +146,7 @@ class Intake:
                     self.leave(done)
             else:
                 if earlier.update_id not in self._here:
-                    self._guests.add(earlier.update_id)
+                    self._guests[earlier.update_id] = update.update_id
                     self._here[earlier.update_id] = False
                 due.append(earlier)
 
@@ -148,19 +156,15 @@ class Intake:
         Raises:
             SessionKitError: The store did not acknowledge it, or it cannot be read. It is kept.
         """
-        update = await self._pending.read_set_aside(update_id)
-        if update is None:
+        aside = await self._pending.read_set_aside(update_id)
+        if aside is None:
             return False
+        update = aside.update
         work = self._desk.plan.ids()
         work.turns = self._desk.plan.update(update).turns
-        handled = self._pending.of(update).handled
-        work.add(handled)
-        async with self._desk.turn(work, None):
-            handled.remove(update_id)
-            await self._desk.commit(work)
-            # In this order, and in its user's turn: whoever finds it processed drops it.
-            await self._pending.add(update)
-        await self._pending.drop_set_aside(update_id)
+        async with self._desk.turn(work, None):  # who has it finds out whether it is processed, or waits
+            if not await self._pending.take_back(aside):
+                return False
         self._here[update_id] = True
         await self._inbox.put_kept(update)
         return True
@@ -171,9 +175,11 @@ class Intake:
         Raises:
             StoreError: The store could not be asked.
         """
-        recent = time.time() - self._lease if self._looked else float("inf")
+        now, looked = time.time(), self._looked
         async for entry in self._pending.all():
-            if entry.update_id not in self._here and entry.since < recent:
+            # What has just come is left to where it came; not what a clock that was ahead says came later.
+            is_new = looked and now - self._lease <= entry.since <= now + self._lease
+            if entry.update_id not in self._here and not is_new:
                 update = self._pending.open(entry)
                 if update is not None:
                     self._here[entry.update_id] = False
@@ -195,11 +201,15 @@ class Intake:
         """Take note that nothing is queued here any more: what was and is not processed stays stored."""
         self._here.clear()
         self._failures.clear()
+        self._faults.clear()
         self._unstored.clear()
         self._guests.clear()
 
     async def _take_safely(self, update: Update, *, stored: bool) -> Update | None:
-        """Do as ``_take``; what may have killed a process is processed alone, so no other is suspected."""
+        """Do as ``_take``; what may have killed a process is processed alone, so no other is suspected.
+
+        Not where the others take longer than a lease: then it is processed beside them.
+        """
         work = current_work(self._application)
         if work is not None and work.open:  # a handler processes it, and is in the room already
             return await self._take(update, stored=stored, alone=True)
@@ -207,7 +217,7 @@ class Intake:
             async with self._room.enter():
                 return await self._take(update, stored=stored, alone=False)
         except _Suspected:
-            async with self._room.enter(alone=True):
+            async with self._room.enter(alone_within=self._lease):
                 return await self._take(update, stored=stored, alone=True)
 
     async def _take(self, update: Update, *, stored: bool, alone: bool) -> Update | None:
@@ -216,7 +226,7 @@ class Intake:
         Args:
             update: The update.
             stored: Whether it was stored, and would be found if it still waited.
-            alone: Whether nothing else is processed here now.
+            alone: Whether nothing else is processed here now, as far as that can be had.
 
         Raises:
             _Suspected: It was taken up before, and is to be processed alone.
@@ -237,11 +247,11 @@ class Intake:
                 if update.update_id in entries:
                     await self._transactions.commit(work, update.update_id)
                 return None
-            earlier = self._first(entries.values(), handled.ids, update.update_id)
+            earlier = self._first(pending, handled.ids, update.update_id)
             if earlier is not None:
                 return earlier
             entry = entries.get(update.update_id)
-            if entry is None and self._failures[update.update_id] > self._inbox.attempts:
+            if entry is None and self._faults[update.update_id] > self._inbox.attempts:
                 logger.error("update %d is not stored, and not tried again", update.update_id)
                 return None
             if entry is not None and not self._here.get(update.update_id, False):
@@ -258,19 +268,23 @@ class Intake:
                 raise
         return None
 
-    def _first(self, entries: Iterable[PendingUpdate], done: Collection[int], before: int) -> Update | None:
+    def _first(self, pending: PendingSlot, done: Collection[int], before: int) -> Update | None:
         """Return the first of the updates that are to be processed before this one."""
-        for entry in entries:
+        for entry in pending.entries:
             if entry.update_id < before and entry.update_id not in done:
                 update = self._pending.open(entry)
-                if update is not None:
+                if update is not None and self._pending.of(update).pending.key == pending.key:
                     return update
+                if update is not None:  # to whoever wrote it, it was another's: it would be looked for there
+                    logger.error("update %d is not its user's, and is kept: %s", entry.update_id, pending.key)
         return None
 
     async def _tell(self, update: Update, error: Exception) -> None:
         """Tell the error handlers of an update that is not stored; of a store that is away, once."""
         self._failures[update.update_id] += 1
-        if self._failures[update.update_id] == 1 or not _may_pass_by_itself(error):
+        passes = _may_pass_by_itself(error)
+        self._faults[update.update_id] += not passes
+        if self._failures[update.update_id] == 1 or not passes:
             await self._application.process_error(update, error)
         else:
             logger.debug("update %d is still not processed: %s", update.update_id, error)

@@ -9,18 +9,25 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from telegram import Update
 from telegram.ext import ExtBot
 
-from sessionkit.errors import CodecError, CorruptRecord, SessionKitError, StoreUnavailable, VersionConflict
+from sessionkit.errors import (
+    BatchRefused,
+    CodecError,
+    CorruptRecord,
+    SessionKitError,
+    StoreUnavailable,
+    VersionConflict,
+)
 from sessionkit.ptb.keyboards import raw_update
 from sessionkit.ptb.work import whose
-from sessionkit.store import ABSENT, read_all
+from sessionkit.store import ABSENT, AtomicStore, Delete, Put, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
     from sessionkit.keys import KeyPart
     from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.records import Records
-    from sessionkit.store import Absent, Version
+    from sessionkit.store import Absent, Record, Version
 
 logger = logging.getLogger("sessionkit.ptb")
 
@@ -43,6 +50,18 @@ class PendingUpdate(NamedTuple):
     since: float
     attempts: int
     packed: bytes
+
+
+class SetAside(NamedTuple):
+    """An update that is not tried again.
+
+    Attributes:
+        key: Its record's key.
+        update: It itself.
+    """
+
+    key: str
+    update: Update
 
 
 class PendingUpdates:
@@ -74,9 +93,7 @@ class PendingUpdates:
             UnsupportedType: The objects behind the pressed button cannot be stored.
             SessionKitError: The store did not acknowledge it.
         """
-        fields, raw = raw_update(update)
-        packed = self._records.values.pack(f"update.{update.update_id}", [fields, raw]).plain
-        new = PendingUpdate(update.update_id, time.time(), 0, packed)
+        new = self._entry_of(update)
 
         def with_new(there: list[PendingUpdate]) -> list[PendingUpdate]:
             return there if any(each.update_id == new.update_id for each in there) else [*there, new]
@@ -105,6 +122,11 @@ class PendingUpdates:
         if not self._is_known(number, pending, handled):
             raise StoreUnavailable(f"update {number} waits, and was not there when it was read")
         return True
+
+    def _entry_of(self, update: Update) -> PendingUpdate:
+        fields, raw = raw_update(update)
+        packed = self._records.values.pack(f"update.{update.update_id}", [fields, raw]).plain
+        return PendingUpdate(update.update_id, time.time(), 0, packed)
 
     def _is_known(self, update_id: int, pending: PendingSlot, handled: HandledSlot) -> bool:
         return update_id in handled.ids or any(entry.update_id == update_id for entry in pending.entries)
@@ -136,7 +158,7 @@ class PendingUpdates:
         await self._records.store().put(key, self._seal(key, [entry]), expires_in=ASIDE_TTL)
         return key
 
-    async def read_set_aside(self, update_id: int) -> Update | None:
+    async def read_set_aside(self, update_id: int) -> SetAside | None:
         """Return an update that was set aside, or None where there is none.
 
         Raises:
@@ -151,15 +173,41 @@ class PendingUpdates:
         update = self.open(entry)
         if update is None:
             raise CorruptRecord(f"update {update_id} is not readable, and is kept as {key!r}")
-        return update
+        return SetAside(key, update)
 
-    async def drop_set_aside(self, update_id: int) -> None:
-        """Forget that an update was set aside.
+    async def take_back(self, aside: SetAside) -> bool:
+        """Have an update wait again, and not count as processed, in one atomic step; its turn must be had.
+
+        Returns:
+            Whether it was still set aside.
 
         Raises:
             SessionKitError: The store did not acknowledge it.
         """
-        await self._records.store().delete(self._keys.set_aside.key(update_id))
+        store = self._records.store()
+        assert isinstance(store, AtomicStore)
+        new, (pending, handled) = self._entry_of(aside.update), self.of(aside.update)
+        while True:
+            found = await store.get_many([aside.key, pending.key, handled.key])
+            if aside.key not in found:
+                return False
+            entries = _read_entries(self._value_of(pending.key, found))
+            waiting = [*(each for each in entries if each.update_id != new.update_id), new]
+            writes: list[Put | Delete] = [
+                Delete(aside.key),
+                self._put_of(pending.key, found, _write_entries(waiting)),
+            ]
+            done = self._value_of(handled.key, found)
+            if isinstance(done, list):
+                left = [number for number in done if number != new.update_id]
+                writes.append(self._put_of(handled.key, found, left))
+            try:
+                await store.write_all(writes)
+            except BatchRefused as refused:
+                if not all(isinstance(each, VersionConflict) for each in refused.refusals.values()):
+                    raise
+            else:
+                return True
 
     def open(self, entry: PendingUpdate) -> Update | None:
         """Return the update of an entry, or None where it cannot be read: it is kept then, and logged."""
@@ -171,6 +219,9 @@ class PendingUpdates:
                 bot.insert_callback_data(update)
         except Exception as error:  # whatever PTB makes of what another version of it has written
             logger.error("update %d is not readable, and is kept: %s", entry.update_id, type(error).__name__)
+            return None
+        if update is None or update.update_id != entry.update_id:
+            logger.error("what stands for update %d is another one, and is kept", entry.update_id)
             return None
         return update
 
@@ -209,6 +260,16 @@ class PendingUpdates:
                 entries = [] if record is None else _read_entries(values.open(key, record.value).value)
             else:
                 return
+
+    def _value_of(self, key: str, found: Mapping[str, Record]) -> Any:
+        return self._records.values.open(key, found[key].value).value if key in found else None
+
+    def _put_of(self, key: str, found: Mapping[str, Record], value: object) -> Put:
+        """Return the put of a value on the condition that its record still is what was found."""
+        values = self._records.values
+        version = found[key].version if key in found else ABSENT
+        data = values.seal(key, values.pack(key, value).plain)
+        return Put(key, data, self._records.expiry(key), version)
 
     def _seal(self, key: str, entries: Iterable[PendingUpdate]) -> bytes:
         values = self._records.values
@@ -268,10 +329,6 @@ class HandledSlot(_MemorySlot):
         value = self.read()
         return value if isinstance(value, list) else []
 
-    def remove(self, update_id: int) -> None:
-        """Have one count as not processed."""
-        self.write([number for number in self.ids if number != update_id])
-
     def add(self, update_id: int, pending: Collection[int]) -> None:
         """Add one, and forget the oldest, except those that still wait though they are processed."""
         ids = [*self.ids, update_id]
@@ -320,9 +377,18 @@ def _read_entries(value: Any) -> list[PendingUpdate]:
     if value is None:
         return []
     try:
-        return sorted(PendingUpdate(*fields) for fields in value)
+        entries = sorted(PendingUpdate(*fields) for fields in value)
     except TypeError:
-        raise CorruptRecord("what should be updates that wait is something else") from None
+        entries = None
+    if entries is None or not all(_is_entry(entry) for entry in entries):
+        raise CorruptRecord("what should be updates that wait is something else")
+    return entries
+
+
+def _is_entry(entry: PendingUpdate) -> bool:
+    number, since, attempts, packed = entry
+    counts = type(number) is int and type(attempts) is int
+    return counts and isinstance(since, (int, float)) and isinstance(packed, bytes)
 
 
 def _passed_over(key: str, error: SessionKitError) -> None:

@@ -1,9 +1,9 @@
-"""A room that many may be in at once, or one alone."""
+"""A room that many may be in at once, or one alone for as long as they need not wait too long."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,13 +20,21 @@ class Room:
         self._alone = asyncio.Lock()
 
     @asynccontextmanager
-    async def enter(self, *, alone: bool = False) -> AsyncIterator[None]:
-        """Run the body inside; alone, it must not enter again, nor wait for anybody who is to."""
-        if alone:
+    async def enter(self, *, alone_within: float | None = None) -> AsyncIterator[None]:
+        """Run the body inside; alone, it must not enter again, nor wait for anybody who is to.
+
+        Args:
+            alone_within: Seconds in which the others may leave, so that it is alone; if they do not, it is
+                inside with them, as one of them may wait for somebody who is kept out. None: it need not be.
+        """
+        if alone_within is not None:
             async with self._alone:
-                await self._left.wait()
-                yield
-            return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(alone_within):
+                        await self._left.wait()
+                if not self._inside:
+                    yield
+                    return
         while self._alone.locked():
             async with self._alone:
                 pass

@@ -945,6 +945,14 @@ async def test_an_update_waits_while_it_cannot_be_read_whether_it_was_processed(
     assert await store.get(KEYS.handled.key(7)) == handled
 
 
+async def set_aside(store: UnsteadyStore, application: AnyApplication, text: str) -> None:
+    """Set aside an update of the number 1, of user 7."""
+    records = SessionPersistence(store).records
+    fields, _ = raw_update(message(application, 7, text, update_id=1))
+    packed = records.values.pack("update", [fields, False]).plain
+    await pending.PendingUpdates(application, records).set_aside(pending.PendingUpdate(1, 0.0, 3, packed))
+
+
 async def test_what_is_taken_back_is_not_dropped_by_its_users_next_update(
     instance: Instances, store: UnsteadyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -953,24 +961,42 @@ async def test_what_is_taken_back_is_not_dropped_by_its_users_next_update(
         assert isinstance(application, SessionApplication)
         await application.update_queue.put(message(application, 7, "1", update_id=1))
         await bot.has_answered("1")
-        aside = pending.PendingUpdates(application, SessionPersistence(store).records)
-        fields, _ = raw_update(message(application, 7, "again", update_id=1))
-        packed = SessionPersistence(store).records.values.pack("update", [fields, False]).plain
-        await aside.set_aside(pending.PendingUpdate(1, 0.0, 3, packed))
-        put, tasks = store.put, list[asyncio.Task[None]]()
+        await set_aside(store, application, "again")
+        write_all, tasks = store.write_all, list[asyncio.Task[None]]()
 
-        async def put_and_process(key: str, value: bytes, **conditions: Any) -> Receipt:
-            receipt = await put(key, value, **conditions)
-            if key == KEYS.inboxes.key(7) and not tasks:  # its user's next update comes just now
+        async def write_all_and_process(*arguments: Any, **options: Any) -> Receipt:
+            receipt = await write_all(*arguments, **options)
+            if not tasks:  # its user's next update comes just now
                 update = message(application, 7, "2", update_id=2)
                 tasks.append(asyncio.create_task(application.process_update(update)))
                 for _ in range(100):
                     await asyncio.sleep(0)
             return receipt
 
-        monkeypatch.setattr(store, "put", put_and_process)
+        monkeypatch.setattr(store, "write_all", write_all_and_process)
         assert await application.take_back(1)
         await bot.has_answered("again", "2")
         await idle(application)
     assert bot.texts == ["1", "again", "2"]
+    assert await waiting(store) == []
+
+
+@pytest.mark.parametrize("applied", [Applied.NO, Applied.MAYBE])
+async def test_what_is_taken_back_is_processed_once(
+    instance: Instances, store: UnsteadyStore, applied: Applied
+) -> None:
+    bot = Counting()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        assert isinstance(application, SessionApplication)
+        await set_aside(store, application, "again")
+        store.failing = [StoreUnavailable("for now", applied=applied)]
+        with pytest.raises(StoreUnavailable):
+            await application.take_back(1)
+        # Whether it was taken back is not known, and that it is asked for again makes no second one.
+        taken = await asyncio.gather(application.take_back(1), application.take_back(1))
+        assert sorted(taken) == [False, applied is Applied.NO]
+        await application.update_queue.put(message(application, 7, "2", update_id=2))
+        await bot.has_answered("again", "2")
+        await idle(application)
+    assert bot.texts == ["again", "2"]
     assert await waiting(store) == []

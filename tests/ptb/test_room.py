@@ -21,7 +21,7 @@ def test_who_is_alone_is_alone_and_everybody_gets_in(visitors: list[tuple[bool, 
             nonlocal seen
             for _ in range(before):
                 await asyncio.sleep(0)
-            async with room.enter(alone=alone):
+            async with room.enter(alone_within=10 if alone else None):
                 assert not any(inside)
                 assert not (alone and inside)
                 inside.append(alone)
@@ -40,9 +40,16 @@ def test_who_is_alone_is_alone_and_everybody_gets_in(visitors: list[tuple[bool, 
 async def test_who_gives_up_waiting_to_be_alone_keeps_nobody_out() -> None:
     room = Room()
     async with room.enter():
-        impatient = asyncio.create_task(room.enter(alone=True).__aenter__())
+        impatient = asyncio.create_task(room.enter(alone_within=10).__aenter__())
         await asyncio.sleep(0)
         impatient.cancel()
         await asyncio.wait([impatient])
         async with asyncio.timeout(10), room.enter():
             pass
+
+
+async def test_who_is_not_left_alone_is_inside_with_the_others() -> None:
+    room = Room()
+    # As one inside may wait for somebody who is kept out.
+    async with asyncio.timeout(10), room.enter(), room.enter(alone_within=0.01), room.enter():
+        pass
