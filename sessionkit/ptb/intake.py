@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from sessionkit.ptb.desk import Desk
     from sessionkit.ptb.inbox import DurableInbox
-    from sessionkit.ptb.pending import PendingSlot, PendingUpdate
     from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.transactions import Transactions
+    from sessionkit.ptb.user_updates import PendingSlot, PendingUpdate
     from sessionkit.ptb.work import Work
 
 logger = logging.getLogger("sessionkit.ptb")

@@ -18,11 +18,19 @@ from sessionkit.errors import (
     VersionConflict,
 )
 from sessionkit.ptb.keyboards import raw_update
+from sessionkit.ptb.user_updates import (
+    HandledSlot,
+    PendingSlot,
+    PendingUpdate,
+    UserUpdates,
+    read_entries,
+    write_entries,
+)
 from sessionkit.ptb.work import whose
 from sessionkit.store import ABSENT, AtomicStore, Delete, Put, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from sessionkit.keys import KeyPart
     from sessionkit.ptb.private import AnyApplication
@@ -32,24 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sessionkit.ptb")
 
 ASIDE_TTL: Final = 30 * 24 * 3600.0
-_MOST_HANDLED: Final = 256
-"""How many of a user's updates are known to be processed: polling alone asks for 100 again."""
-
-
-class PendingUpdate(NamedTuple):
-    """An update that is to be processed.
-
-    Attributes:
-        update_id: Telegram's number of it.
-        since: When it came, in seconds since the Unix epoch.
-        attempts: How often it was taken up again.
-        packed: It itself, as the codec packs it.
-    """
-
-    update_id: int
-    since: float
-    attempts: int
-    packed: bytes
 
 
 class SetAside(NamedTuple):
@@ -115,7 +105,7 @@ class PendingUpdates:
         record = await self._records.store().get(pending.key)
         if record is None:
             return False
-        entries = _read_entries(self._records.values.open(pending.key, record.value).value)
+        entries = read_entries(self._records.values.open(pending.key, record.value).value)
         if all(entry.update_id != number for entry in entries):
             return False
         await self._records.ledger.load([pending])
@@ -169,7 +159,7 @@ class PendingUpdates:
         record = await self._records.store().get(key)
         if record is None:
             return None
-        [entry] = _read_entries(self._records.values.open(key, record.value).value)
+        [entry] = read_entries(self._records.values.open(key, record.value).value)
         update = self.open(entry)
         if update is None:
             raise CorruptRecord(f"update {update_id} is not readable, and is kept as {key!r}")
@@ -191,11 +181,11 @@ class PendingUpdates:
             found = await store.get_many([aside.key, pending.key, handled.key])
             if aside.key not in found:
                 return False
-            entries = _read_entries(self._value_of(pending.key, found))
+            entries = read_entries(self._value_of(pending.key, found))
             waiting = [*(each for each in entries if each.update_id != new.update_id), new]
             writes: list[Put | Delete] = [
                 Delete(aside.key),
-                self._put_of(pending.key, found, _write_entries(waiting)),
+                self._put_of(pending.key, found, write_entries(waiting)),
             ]
             done = self._value_of(handled.key, found)
             if isinstance(done, list):
@@ -234,7 +224,7 @@ class PendingUpdates:
         start = self._keys.inboxes.start
         async for key, record in read_all(self._records.store(), start, _passed_over):
             try:
-                entries = _read_entries(self._records.values.open(key, record.value).value)
+                entries = read_entries(self._records.values.open(key, record.value).value)
             except CodecError as error:
                 _passed_over(key, error)
                 continue
@@ -257,7 +247,7 @@ class PendingUpdates:
             except VersionConflict:
                 record = await store.get(key)
                 version = ABSENT if record is None else record.version
-                entries = [] if record is None else _read_entries(values.open(key, record.value).value)
+                entries = [] if record is None else read_entries(values.open(key, record.value).value)
             else:
                 return
 
@@ -273,85 +263,7 @@ class PendingUpdates:
 
     def _seal(self, key: str, entries: Iterable[PendingUpdate]) -> bytes:
         values = self._records.values
-        return values.seal(key, values.pack(key, _write_entries(entries)).plain)
-
-
-class _MemorySlot:
-    """A record that PTB knows nothing of.
-
-    Args:
-        key: The record's key.
-        memory: Where this process holds it.
-    """
-
-    __slots__ = ("_memory", "key")
-
-    def __init__(self, key: str, memory: dict[str, Any]) -> None:
-        self.key = key
-        self._memory = memory
-
-    def read(self) -> object | None:
-        """See ``Slot.read``."""
-        value: object | None = self._memory.get(self.key)
-        return value
-
-    def write(self, value: object | None) -> None:
-        """See ``Slot.write``."""
-        if value is None:
-            self._memory.pop(self.key, None)
-        else:
-            self._memory[self.key] = value
-
-
-class PendingSlot(_MemorySlot):
-    """The updates of one user that are to be processed."""
-
-    __slots__ = ()
-
-    @property
-    def entries(self) -> list[PendingUpdate]:
-        """What was last read, in order."""
-        return _read_entries(self.read())
-
-    def drop(self, done: Collection[int]) -> None:
-        """Drop those that are processed."""
-        self.write(_write_entries(each for each in self.entries if each.update_id not in done) or None)
-
-
-class HandledSlot(_MemorySlot):
-    """Which updates of one user were processed last."""
-
-    __slots__ = ()
-
-    @property
-    def ids(self) -> list[int]:
-        """The numbers of the updates."""
-        value = self.read()
-        return value if isinstance(value, list) else []
-
-    def add(self, update_id: int, pending: Collection[int]) -> None:
-        """Add one, and forget the oldest, except those that still wait though they are processed."""
-        ids = [*self.ids, update_id]
-        kept = [number for number in ids[:-_MOST_HANDLED] if number in pending]
-        self.write([*kept, *ids[-_MOST_HANDLED:]])
-
-
-class UserUpdates(NamedTuple):
-    """The stored updates of one user, or of a chat where they have no user.
-
-    Attributes:
-        pending: Those that are to be processed.
-        handled: Which ones were processed last.
-    """
-
-    pending: PendingSlot
-    handled: HandledSlot
-
-    def settle(self, update_id: int) -> None:
-        """Take note that an update is processed, to be stored with what it changed."""
-        if update_id not in self.handled.ids:
-            self.handled.add(update_id, {entry.update_id for entry in self.pending.entries})
-        self.pending.drop(self.handled.ids)
+        return values.seal(key, values.pack(key, write_entries(entries)).plain)
 
 
 def _owner_of(update: Update) -> tuple[KeyPart, ...]:
@@ -360,35 +272,6 @@ def _owner_of(update: Update) -> tuple[KeyPart, ...]:
         if owner is not None:
             return (owner,)
     return ("update", update.update_id)
-
-
-def _write_entries(entries: Iterable[PendingUpdate]) -> list[list[object]]:
-    """Return entries as the codec keeps them."""
-    return [list(entry) for entry in entries]
-
-
-# Any: whatever a record holds.
-def _read_entries(value: Any) -> list[PendingUpdate]:
-    """Return the entries of a record's value, in order of their numbers.
-
-    Raises:
-        CorruptRecord: It is none.
-    """
-    if value is None:
-        return []
-    try:
-        entries = sorted(PendingUpdate(*fields) for fields in value)
-    except TypeError:
-        entries = None
-    if entries is None or not all(_is_entry(entry) for entry in entries):
-        raise CorruptRecord("what should be updates that wait is something else")
-    return entries
-
-
-def _is_entry(entry: PendingUpdate) -> bool:
-    number, since, attempts, packed = entry
-    counts = type(number) is int and type(attempts) is int
-    return counts and isinstance(since, (int, float)) and isinstance(packed, bytes)
 
 
 def _passed_over(key: str, error: SessionKitError) -> None:

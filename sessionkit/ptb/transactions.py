@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sessionkit.ptb.bot_copy import BotCopy
     from sessionkit.ptb.cells import Slot, Write
     from sessionkit.ptb.desk import Desk
-    from sessionkit.ptb.pending import UserUpdates
     from sessionkit.ptb.records import Records
+    from sessionkit.ptb.user_updates import UserUpdates
     from sessionkit.ptb.work import Work
 
 

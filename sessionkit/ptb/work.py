@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from sessionkit.ptb.bot_copy import BotCopy
     from sessionkit.ptb.cells import Slot
     from sessionkit.ptb.data_keys import ConversationKey
-    from sessionkit.ptb.pending import UserUpdates
     from sessionkit.ptb.persistence import SessionPersistence
     from sessionkit.ptb.private import AnyApplication
     from sessionkit.ptb.slots import BotSlot
     from sessionkit.ptb.timeouts import Timeouts
+    from sessionkit.ptb.user_updates import UserUpdates
 
 
 class Work:

@@ -37,9 +37,11 @@ from sessionkit.ptb import (
     on_commit,
     pending,
     register_telegram_objects,
+    user_updates,
 )
 from sessionkit.ptb.data_keys import DataKeys
 from sessionkit.ptb.keyboards import raw_update
+from sessionkit.ptb.user_updates import PendingUpdate
 from sessionkit.settings import Settings
 from sessionkit.store import Capabilities, Receipt, Record, Scope
 from sessionkit_memory import MemoryStore
@@ -822,7 +824,7 @@ async def test_nothing_is_taken_back_without_an_inbox(instance: Instances) -> No
 async def test_a_copy_of_what_another_instance_has_processed_long_ago_is_not_run(
     instance: Instances, store: UnsteadyStore, api: BotApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pending, "_MOST_HANDLED", 4)
+    monkeypatch.setattr(user_updates, "_MOST_HANDLED", 4)
     bot = Counting()
     async with (
         instance(bot.set_up, configure=with_inbox, sweep=1000) as quick,
@@ -886,7 +888,7 @@ async def test_an_inbox_is_given_and_not_its_class(api: BotApiServer, store: Uns
 async def test_a_queued_copy_of_what_was_processed_out_of_its_turn_is_not_run(
     instance: Instances, store: UnsteadyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pending, "_MOST_HANDLED", 4)
+    monkeypatch.setattr(user_updates, "_MOST_HANDLED", 4)
     bot = Counting()
     async with instance(bot.set_up, configure=with_inbox) as application:
         numbers = list(range(1, 21))
@@ -950,7 +952,7 @@ async def set_aside(store: UnsteadyStore, application: AnyApplication, text: str
     records = SessionPersistence(store).records
     fields, _ = raw_update(message(application, 7, text, update_id=1))
     packed = records.values.pack("update", [fields, False]).plain
-    await pending.PendingUpdates(application, records).set_aside(pending.PendingUpdate(1, 0.0, 3, packed))
+    await pending.PendingUpdates(application, records).set_aside(PendingUpdate(1, 0.0, 3, packed))
 
 
 async def test_what_is_taken_back_is_not_dropped_by_its_users_next_update(
