@@ -107,8 +107,12 @@ class HeldBack:
                 if may_pass(error):
                     kept.append(answers)
                     continue
-                self._waiting.remove(answers)
+                self._drop(answers)
                 await self._give_up(answers, error)
             else:
                 await self._send(answers)
-                self._waiting.remove(answers)
+                self._drop(answers)
+
+    def _drop(self, answers: Answers) -> None:
+        if answers in self._waiting:  # an answer may go on though it is cancelled with all that wait
+            self._waiting.remove(answers)

@@ -134,7 +134,9 @@ class TimeoutSlot:
 
     def write(self, value: object | None) -> None:
         """See ``Slot.write``; what is no deadline counts as none."""
-        self._timeouts.write(self, value if isinstance(value, dict) else None)
+        entry = value if isinstance(value, dict) else {}
+        is_one = isinstance(entry.get("deadline"), (int, float)) and isinstance(entry.get("update"), str)
+        self._timeouts.write(self, entry if is_one else None)
 
 
 def _in_chat(value: Any, chat_id: int, new_chat_id: int) -> Any:

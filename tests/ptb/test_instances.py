@@ -485,6 +485,25 @@ async def test_a_deadline_that_passed_while_nobody_was_there(
     assert (await stored(store))[0] == {1: {"woken in": 1, "woken": 1}}
 
 
+@pytest.mark.parametrize("odd", [{}, {"deadline": "soon", "update": "{}"}])
+async def test_what_is_no_deadline_stops_no_conversation(
+    store: UnsteadyStore, instance: Instances, odd: object
+) -> None:
+    async with instance(napping(0.05)) as one:
+        await one.process_update(message(one, 1, "/nap"))
+        await until(store, lambda: is_awake(store, 1))
+    values, key = SessionPersistence(store).records.values, "telegram_bot:timeout:nap:1:1"
+    await store.put(key, values.seal(key, values.pack(key, odd).plain))
+
+    async def is_awake_again() -> bool:
+        users, _, _ = await stored(store)
+        return bool(users == {1: {"woken in": 1, "woken": 2}})
+
+    async with instance(napping(0.05)) as one:
+        await one.process_update(message(one, 1, "/nap"))
+        await until(store, is_awake_again)
+
+
 async def test_another_job_queue_does_not_keep_deadlines(instance: Instances) -> None:
     class Own(JobQueue[Any]):
         """Somebody's own."""
