@@ -192,6 +192,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         """
         if not self.running:
             await self._desk.settle_late()
+            await self._desk.bot_stored()  # nobody asks again
         self._desk.hold(self._desk.marked())
         with suppress(SessionKitError):
             await self._writer.send()

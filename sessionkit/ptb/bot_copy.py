@@ -81,6 +81,9 @@ class BotCopy:
         except CodecError as error:
             self.error = error
             return False
+        if not self._ledger.cell(self.key).waiting:  # it is what is stored already
+            self._slot.write(merged)
+            return False
         self._replaced = self._slot.before = replaced
         self._stored = self._ledger.cell(self.key).stored
         self._slot.write(merged)
@@ -96,7 +99,7 @@ class BotCopy:
         What was held may have been merged with what another instance has stored meanwhile, which stays, too.
         """
         cell = self._ledger.cell(self.key)
-        held = self._opened(None if cell.newest is None else cell.newest.value)
+        held = self._opened(cell.stored if cell.newest is None else cell.newest.value)
         self._ledger.drop_waiting(self.key)
         before, replaced = self._opened(self._stored), self._values.unpack(self._replaced)
         others = self._ledger.merging.merge(
@@ -104,7 +107,7 @@ class BotCopy:
         )
         self._slot.write(self._ledger.merging.merge(self.key, held, self._slot.read(), others, quiet=True))
         self._slot.before = None
-        self._ledger.hold(self.key, self._slot.read())
+        self.hold_others()
 
     def _opened(self, stored: bytes | None) -> Any:
         return None if stored is None else self._values.open(self.key, stored).value

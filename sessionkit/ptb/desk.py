@@ -125,12 +125,16 @@ class Desk:
 
     async def send(self, work: Work) -> list[str]:
         """Send what a work's records are now, and return their keys; ``Records.check`` tells of failures."""
-        bot = self.plan.bot
-        while bot.before is not None and (away := self._records.flights.of([bot.key])):
-            await asyncio.wait(away)
+        await self.bot_stored()
         keys = self.hold(work)
         await self._records.writer.commit(keys)
         return keys
+
+    async def bot_stored(self) -> None:
+        """Return once no update stores what it has changed of the bot's data: then they can be held."""
+        bot = self.plan.bot
+        while bot.before is not None and (away := self._records.flights.of([bot.key])):
+            await asyncio.wait(away)
 
     def marked(self) -> Work:
         """Return what PTB has marked outside of any turn; what somebody works on is left to them."""

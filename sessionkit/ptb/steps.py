@@ -118,8 +118,7 @@ class Steps:
             SessionKitError: Nothing is stored yet.
         """
         if work.inbox is None:
-            answers.keys = self._desk.hold(work)
-            await self._writer.commit(answers.keys)
+            answers.keys = await self._desk.send(work)
             return
         assert isinstance(answers.update, Update)
         copy = work.bot

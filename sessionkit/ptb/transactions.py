@@ -58,8 +58,7 @@ class Transactions:
                 continue
             cell = self._ledger.cell(key)
             if cell.pins > 1 and cell.version is not None:  # a task has it, too
-                with suppress(CodecError):
-                    self._ledger.hold(key, slot.read())
+                self._hold(key)
             if cell.waiting or cell.flight:
                 unsettled.append(slot)
             if isinstance(slot, ConversationSlot) and slot.running:
@@ -102,7 +101,13 @@ class Transactions:
         if bot is not None:
             await self._settle([shared])  # what another update has changed is not to be held by this one
             bot.hold_others()
-        await self._settle([key for key in work.slots if key != shared or bot is not None])
+        mine = [key for key in work.slots if key != shared or bot is not None]
+        await self._settle(mine)
+        if bot is not None:
+            bot.hold_others()
+            while shared in self._ledger.waiting:  # they have gone on meanwhile
+                await self._settle(mine)
+                bot.hold_others()
         # From here to the take-off nothing is waited for: what is held, the writer sends by itself.
         inbox.settle(update_id)
         keys = self._desk.hold(work, but=shared)
@@ -155,10 +160,12 @@ class Transactions:
                 # What has no slot is of messages that were sent, whatever becomes of the update.
                 if (bot is not None and key == bot.key) or self._ledger.cell(key).slot is None:
                     continue
-                if key in undone:
-                    self._ledger.revert(key)
-                else:
+                if key not in undone:
                     self._ledger.drop_waiting(key)
+                elif key in ready or key in self._ledger.refused:
+                    self._ledger.revert(key)
+                else:  # the update left it alone: what has become of it is a task's
+                    self._hold(key)
             if bot is not None:
                 bot.revert()
             raise
@@ -194,6 +201,11 @@ class Transactions:
                     write.write_id = write_id
                     self._ledger.cell(key).arrived(write)
                 return
+
+    def _hold(self, key: str) -> None:
+        slot = self._ledger.cell(key).slot
+        with suppress(CodecError):  # ``refused`` tells
+            self._ledger.hold(key, None if slot is None else slot.read())
 
     def _newest(self, key: str) -> Write:
         waiting = self._ledger.cell(key).waiting

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from telegram.ext import ContextTypes, ConversationHandler, MessageHandler, filters
+from telegram.ext import ContextTypes, ConversationHandler, MessageHandler, TypeHandler, filters
 
 from sessionkit.codec import MsgpackCodec
 from sessionkit.errors import Applied, StoreUnavailable
@@ -177,6 +177,145 @@ async def test_what_a_task_changes_during_a_failing_commit_is_not_undone(
         await emptied(store)
         end.set()
     assert (await stored(store))[0] == {7: {"n": 2, "task": 1}}
+
+
+async def test_what_an_update_left_alone_keeps_a_tasks_changes(
+    instance: Instances, store: GatedStore
+) -> None:
+    errors, go_on, changed, end = Errors(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def change(update: Update, context: Context) -> None:
+        assert update.message is not None
+        assert context.user_data is not None
+        if update.message.text == "a":
+            await go_on.wait()
+            context.user_data["task"] = 1
+            changed.set()
+            await end.wait()
+
+    handlers = [on_message(change, block=False)]
+    async with instance(handled_by(*handlers, errors=errors), configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await idle(application)
+        store.gate.clear()
+        store.asked.clear()
+        store.failing = [StoreUnavailable("for now")]
+        await application.update_queue.put(message(application, 7, "b", update_id=2))
+        await store.asked.wait()
+        go_on.set()
+        await changed.wait()
+        store.gate.set()
+        await errors.told.wait()
+        await emptied(store)
+        end.set()
+    assert (await stored(store))[0] == {7: {"task": 1}}
+
+
+class Switching:
+    """Sets the same of the bot's data with each message but the first; a slow one waits before."""
+
+    def __init__(self) -> None:
+        self.slow = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def switch(self, update: Update, context: Context) -> None:
+        assert update.message is not None
+        if update.message.text == "first":
+            context.bot_data["n"] = 5
+            return
+        context.bot_data["on"] = True
+        if update.message.text == "slow":
+            self.slow.set()
+            await self.go_on.wait()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_update_that_changes_nothing_of_what_is_stored_keeps_nobody_waiting(
+    instance: Instances, store: GatedStore, fails: bool
+) -> None:
+    bot = Switching()
+    async with instance(handled_by(on_message(bot.switch)), configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "first", update_id=1))
+        await idle(application)
+        await application.update_queue.put(message(application, 7, "slow", update_id=2))
+        await bot.slow.wait()
+        await application.process_update(message(application, 8, "quick", update_id=3))
+        store.failing = [StoreUnavailable("for now")] if fails else []
+        store.gate.clear()
+        store.asked.clear()
+        bot.go_on.set()
+        await store.asked.wait()
+        await add_to_bot_data(application, "job")
+        assert (await stored(store))[2] == {"n": 5, "on": True, "job": 1}
+        store.gate.set()
+        await emptied(store)
+    assert (await stored(store))[2] == {"n": 5, "on": True, "job": 1}
+
+
+async def test_what_another_instance_set_meanwhile_doubles_nothing(
+    instance: Instances, store: GatedStore
+) -> None:
+    bot = Switching()
+    set_up = handled_by(on_message(bot.switch))
+    async with (
+        instance(set_up, configure=with_inbox) as here,
+        instance(set_up, configure=with_inbox) as there,
+    ):
+        await here.update_queue.put(message(here, 7, "first", update_id=1))
+        await idle(here)
+        store.gate.clear()
+        store.asked.clear()
+        await here.update_queue.put(message(here, 8, "on", update_id=2))
+        await store.asked.wait()
+        assert isinstance(there, SessionApplication)
+        async with there.editing():
+            there.bot_data["on"] = True
+        store.failing = [None, StoreUnavailable("for now")]
+        store.gate.set()
+        await emptied(store)
+    assert (await stored(store))[2] == {"n": 5, "on": True}
+
+
+async def test_a_promise_waits_for_the_bots_data(instance: Instances, store: GatedStore) -> None:
+    class Own:
+        """An update of the bot's own."""
+
+    promised: list[Any] = []
+
+    async def note() -> None:
+        promised.append((await stored(store))[2])
+
+    async def own(update: Own, context: Context) -> None:
+        context.bot_data["own"] = 1
+        on_commit(note)
+
+    handlers = on_message(count_all), TypeHandler(Own, own)
+    async with instance(handled_by(*handlers), configure=with_inbox) as application:
+        store.gate.clear()
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await store.asked.wait()
+        processing = asyncio.create_task(application.process_update(Own()))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        store.gate.set()
+        await processing
+    assert promised == [{"n": 1, "own": 1}]
+
+
+async def test_what_is_changed_of_the_bots_data_while_it_stops_is_stored(
+    instance: Instances, store: GatedStore
+) -> None:
+    async with instance(handled_by(on_message(count_all)), configure=with_inbox) as application:
+        store.gate.clear()
+        processing = asyncio.create_task(
+            application.process_update(message(application, 7, "a", update_id=1))
+        )
+        await store.asked.wait()
+        processing.cancel()
+        await asyncio.wait([processing])
+        application.bot_data["errors"] = 1
+        asyncio.get_running_loop().call_later(0.2, store.gate.set)
+    assert (await stored(store))[2] == {"n": 1, "errors": 1}
 
 
 async def test_what_was_kept_to_be_written_is_not_undone(instance: Instances, store: GatedStore) -> None:
