@@ -209,7 +209,7 @@ class ResilientStore(AtomicStore):
             check_expiry(renew_for)
             return await self._rescue.get(key, renew_for)
         copies = self._copies
-        # As `mark`, and below as `read` and `take`, without a call: most operations come this way.
+        # As `mark`, and below as `read`, without a call: most operations come this way.
         held = copies.young.get(key)
         mark = copies.mark(key) if held is None else held.mark
         started = self._clock()
@@ -227,6 +227,7 @@ class ResilientStore(AtomicStore):
                 copies.take(key, record.value, record.version, self._ends(renew_for), mark)
         elif (
             held is None
+            or copies.young.get(key) is not held
             or held.version != record.version
             or (held.until is not None and held.until <= started)
         ):
@@ -279,7 +280,7 @@ class ResilientStore(AtomicStore):
         if under_way is ticket and recovery.state is _HEALTHY and key not in self.journal.leftovers:
             ends = None if expires_in is None else started + expires_in
             held = self._copies.young.get(key)
-            if held is not None and len(held.value) == len(value):
+            if held is not None and len(held.value) == len(value):  # as `take`, without a call
                 held.value = value
                 held.version = held.mark = version
                 held.until = ends

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionkit.errors import ConfigurationError
-from sessionkit.resilience import LastKnown
+from sessionkit.resilience import LastKnown, ResilientStore
 from sessionkit.resilience.copies import Copy
 from sessionkit.store import Record, Version, new_version
+from sessionkit_memory import MemoryStore
 
 MAX_BYTES = 4000
 OVERHEAD = 400
@@ -142,3 +145,28 @@ def test_what_is_there_though_it_should_have_ended_was_renewed_by_others() -> No
     assert copies.get("key") == Copy(b"1", record.version, 60.0)
     copies.read("key", record, copies.mark("key"), 60.0)
     assert copies.get("key") == Copy(b"1", record.version, None)
+
+
+async def test_what_is_read_while_generations_change_is_seen_again() -> None:
+    class Slow(MemoryStore):
+        """Its reads wait until they may go on."""
+
+        go_on = asyncio.Event()
+
+        async def get(self, key: str, *, renew_for: float | None = None) -> Record | None:
+            await self.go_on.wait()
+            return await super().get(key, renew_for=renew_for)
+
+    copies = LastKnown(MAX_BYTES)
+    async with ResilientStore(Slow(), copies) as store:
+        await store.put("key", b"1")
+        reading = asyncio.create_task(store.get("key"))
+        await asyncio.sleep(0)
+        for number in range(4):
+            await store.put(f"first{number}", b"")
+        assert "key" not in copies.young
+        Slow.go_on.set()
+        assert await reading is not None
+        for number in range(4):
+            await store.put(f"second{number}", b"")
+        assert copies.get("key") is not None
