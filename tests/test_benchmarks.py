@@ -86,9 +86,18 @@ def test_no_bot_forgets_a_step_while_it_runs(bots: dict[str, Any]) -> None:
     silent = [
         (chats, False, entrant)
         for chats in ("private", "group")
-        for entrant in ("no persistence", "a persistence that does nothing", *_FLOORS, *_OURS)
+        for entrant in (
+            "no persistence",
+            "a persistence that does nothing",
+            *_FLOORS,
+            "PicklePersistence",
+            *_OURS,
+        )
     ]
-    assert seen == [*silent, *(("private", True, entrant) for entrant in ("no persistence", *_OURS))]
+    assert seen == [
+        *silent,
+        *(("private", True, entrant) for entrant in ("no persistence", "PicklePersistence", *_OURS)),
+    ]
     assert {pace["lost"] for pace in bots["paces"]} == {0}
 
 

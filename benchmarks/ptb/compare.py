@@ -205,7 +205,8 @@ async def _measure_paces(binary: ServerBinary | None, scale: Scale, draw: random
     paces: list[Pace] = []
     for concurrent in scale.concurrent:
         with _places(binary) as places:
-            references = [Entrant("none"), Entrant("idle"), Entrant("floor"), *places.on_stores(["floor"])]
+            floors = [Entrant("floor"), *places.on_stores(["floor"])]
+            references = [Entrant("none"), Entrant("idle"), *floors, places.pickle]
             entrants = [*references, *places.on_stores(_OURS, apart=True)]
             updates = scale.updates if concurrent > 1 else scale.updates // _SLOWER
             paces += await measure_pace(entrants, concurrent, updates, scale.rounds, draw, _tell)
@@ -214,7 +215,7 @@ async def _measure_paces(binary: ServerBinary | None, scale: Scale, draw: random
             api.user(user)
         for concurrent in scale.concurrent:
             with _places(binary) as places:
-                entrants = [Entrant("none"), *places.on_stores(_OURS, apart=True)]
+                entrants = [Entrant("none"), places.pickle, *places.on_stores(_OURS, apart=True)]
                 paces += await measure_pace(
                     entrants, concurrent, scale.answered, scale.rounds, draw, _tell, api.base_url
                 )
