@@ -220,7 +220,8 @@ class Ledger:
                 None if newest is None or newest.value is None else self._values.open(key, newest.value).value
             )
             if isinstance(held, dict) and isinstance(live, dict):
-                seen = self.merging.merge(key, held, live, seen or {}, quiet=True) or (seen and {})
+                merged = self.merging.merge(key, held, live, seen or {}, quiet=True)
+                seen = merged if merged or seen is not None else None
                 with suppress(CodecError):  # ``refused`` tells
                     self.hold(key, seen)
             cell.slot.write(seen)

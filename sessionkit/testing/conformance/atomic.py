@@ -33,13 +33,11 @@ from sessionkit.store import (
     Version,
     new_version,
 )
-from sessionkit.testing.conformance.atomic_model import AtomicModel, atomic_batches
+from sessionkit.testing.conformance.atomic_model import STALE, AtomicModel, atomic_batches
 from sessionkit.testing.conformance.base import StoreTests, give_some_up
 
 if TYPE_CHECKING:
     from sessionkit.store import SessionStore
-
-_STALE = Version(b"\xff" * 8)
 
 
 def _atomic(store: SessionStore) -> AtomicStore:
@@ -138,7 +136,7 @@ class AtomicTests(StoreTests):
                 [
                     Put(f"{prefix}brief", b"", 100),
                     Put(f"{prefix}lasting", b"", 0.2),
-                    Put(f"{prefix}none", b"", if_version=_STALE),
+                    Put(f"{prefix}none", b"", if_version=STALE),
                 ]
             )
         await self.advance(0.3)
@@ -159,7 +157,7 @@ class AtomicTests(StoreTests):
         write_id = new_version()
         writes: list[Put | Delete] = [
             Put(f"{prefix}a", b"", 0.1, ABSENT),
-            Delete(f"{prefix}b", if_version=_STALE),
+            Delete(f"{prefix}b", if_version=STALE),
         ]
         await store.put(f"{prefix}b", b"")
         with pytest.raises(BatchRefused):

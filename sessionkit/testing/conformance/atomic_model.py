@@ -25,7 +25,8 @@ atomic_batches = st.lists(
     max_size=20,
 )
 """Batches of puts and deletions, each with its condition; or how long ago the one was that comes again."""
-_STALE = Version(b"\xff" * 8)
+STALE = Version(b"\xff" * 8)
+"""A version that no record has."""
 
 
 class AtomicModel:
@@ -95,7 +96,7 @@ class AtomicModel:
                 self.records.pop(write.key, None)
 
     def _version(self, key: str, condition: str) -> Version | Absent | None:
-        return {"any": None, "absent": ABSENT, "current": self._current(key), "stale": _STALE}[condition]
+        return {"any": None, "absent": ABSENT, "current": self._current(key), "stale": STALE}[condition]
 
     def _current(self, key: str) -> Version | Absent:
         return self.records[key][1][0] if key in self.records else ABSENT
