@@ -90,7 +90,6 @@ def test_no_bot_forgets_a_step_while_it_runs(bots: dict[str, Any]) -> None:
             "no persistence",
             "a persistence that does nothing",
             *_FLOORS,
-            "PicklePersistence",
             *_OURS,
         )
     ]

@@ -205,8 +205,8 @@ async def _measure_paces(binary: ServerBinary | None, scale: Scale, draw: random
     paces: list[Pace] = []
     for concurrent in scale.concurrent:
         with _places(binary) as places:
-            floors = [Entrant("floor"), *places.on_stores(["floor"])]
-            references = [Entrant("none"), Entrant("idle"), *floors, places.pickle]
+            # Not PicklePersistence: it writes its whole file for each changed user, for minutes a round.
+            references = [Entrant("none"), Entrant("idle"), Entrant("floor"), *places.on_stores(["floor"])]
             entrants = [*references, *places.on_stores(_OURS, apart=True)]
             updates = scale.updates if concurrent > 1 else scale.updates // _SLOWER
             paces += await measure_pace(entrants, concurrent, updates, scale.rounds, draw, _tell)
