@@ -16,7 +16,7 @@ from sessionkit_sqlite.errors import spoils_connection, translate
 from sessionkit_sqlite.job import Job, Tick
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sessionkit.store import Clock
     from sessionkit_sqlite.job import Work
@@ -111,7 +111,7 @@ class Lane(ABC):
                 job.future.set_exception(error)
 
     def _live(self) -> None:
-        while (batch := self._next()) is not None:
+        for batch in self._batches():
             try:
                 if batch:
                     self._check_identity()
@@ -124,19 +124,30 @@ class Lane(ABC):
             del batch
         self._disconnect()
 
-    def _next(self) -> list[Job[Any]] | None:
-        """Return the next batch, an empty one after a rest, or None when the lane is stopped and empty."""
-        while True:
-            stopped = self._stopped
-            while self._queue:
-                taken = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
-                if batch := [job for job in taken if not job.future.done()]:
-                    return batch
-            if stopped:
-                return None
+    def _batches(self) -> Iterator[list[Job[Any]]]:
+        """Yield what waits, and an empty batch after each rest, until the lane is stopped and empty.
+
+        What a tick brings is not taken before the tick has ended, so that it meets in one batch.
+        """
+        stopped = False
+        while not stopped:
             if not self._work_waits.wait(self.rest):
-                return []
+                yield []
+                continue
             self._work_waits.clear()
+            stopped = self._stopped
+            due = len(self._queue)
+            while due > 0:
+                batch = self._take(min(due, BATCH))
+                due -= BATCH
+                if batch:
+                    yield batch
+                del batch  # Nor does it stay in memory while the lane rests.
+
+    def _take(self, number: int) -> list[Job[Any]]:
+        """Take so many off the queue; return those whose callers still wait."""
+        taken = [self._queue.popleft() for _ in range(number)]
+        return [job for job in taken if not job.future.done()]
 
     @abstractmethod
     def _serve(self, batch: list[Job[Any]]) -> None:

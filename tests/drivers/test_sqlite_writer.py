@@ -106,6 +106,23 @@ async def test_writes_that_arrive_during_a_commit_share_the_next(store: SqliteSt
     assert log.count("COMMIT") == 2
 
 
+async def test_what_a_tick_brings_is_not_taken_before_the_tick_has_ended(
+    store: SqliteStore, stop: Stop
+) -> None:
+    log = await statements(store)
+    blocked = await stopped(store._writer, stop)
+    taken = threading.Event()
+
+    async def hold_the_tick() -> None:
+        stop.go_on.set()
+        assert not taken.wait(0.2)
+
+    await asyncio.gather(
+        blocked, store._writer.run(lambda *_: taken.set()), hold_the_tick(), store.put("late", b"")
+    )
+    assert log.count("COMMIT") == 2
+
+
 async def test_reads_that_arrive_together_share_one_snapshot(store: SqliteStore) -> None:
     log: list[str] = []
     await store._reader.run(lambda connection, _: connection.set_trace_callback(log.append))
