@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sessionkit.errors import ConfigurationError
+from sessionkit.resilience.flights import Flights
 
 if TYPE_CHECKING:
+    from sessionkit.resilience.flights import Ticket
     from sessionkit.store import Record, Version
 
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
@@ -37,15 +39,17 @@ class Held:
         version: See ``Copy``.
         until: See ``Copy``.
         mark: See ``LastKnown.mark``.
+        ticket: A write of its key that is under way; see ``Flights``. Only in the young generation.
     """
 
-    __slots__ = ("mark", "until", "value", "version")
+    __slots__ = ("mark", "ticket", "until", "value", "version")
 
     def __init__(self, value: bytes, version: Version, until: float | None, mark: object) -> None:
         self.value = value
         self.version = version
         self.until = until
         self.mark = mark
+        self.ticket: Ticket | None = None
 
 
 class LastKnown:
@@ -60,6 +64,7 @@ class LastKnown:
 
     Attributes:
         young: The young generation, by key. Others change a copy there only to one of an equally long value.
+        flights: What is under way.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
@@ -67,6 +72,7 @@ class LastKnown:
             raise ConfigurationError(f"max_bytes is a whole number from 0 up, not {max_bytes!r}")
         self._half = max_bytes // 2
         self.young: dict[str, Held] = {}
+        self.flights = Flights(self.young)
         self._old: dict[str, Held] = {}
         self._young_bytes = 0
         self._none = [object() for _ in range(_STRIPES)]
@@ -137,6 +143,7 @@ class LastKnown:
     def forget(self, key: str) -> None:
         """Drop the copy of a key's record, as others may have changed it."""
         self._none[hash(key) % _STRIPES] = object()
+        self.flights.keep(key)
         gone = self.young.pop(key, None)
         if gone is not None:
             self._young_bytes -= _OVERHEAD + len(key) + len(gone.value)
@@ -151,9 +158,18 @@ class LastKnown:
             self.forget(key)
             if size > self._half:
                 return
-            # Of what leaves with the old ones nothing is known any more, whatever is being read of it.
-            self._none = [object() for _ in range(_STRIPES)]
-            self._old, self.young = self.young, {}
+            self._age()
             grown = size
+        self.flights.keep(key)
         self.young[key] = held
         self._young_bytes = grown
+
+    def _age(self) -> None:
+        """Let the old generation go, and the young one become it."""
+        for key, held in self.young.items():
+            if held.ticket is not None:
+                self.flights.keep(key)
+        # Of what leaves with the old ones nothing is known any more, whatever is being read of it.
+        self._none = [object() for _ in range(_STRIPES)]
+        self._old = self.young.copy()
+        self.young.clear()

@@ -11,8 +11,9 @@ from sessionkit.resilience.entries import MOST_SENT
 from sessionkit.store import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from sessionkit.resilience.copies import Held
     from sessionkit.store import Absent, Version
 
 _MOST_ASTRAY: Final = 1024
@@ -67,32 +68,46 @@ class Flights(dict[str, "Ticket | list[Flight]"]):
     Of puts that overlap the last one to begin is taken for the one that stands, as it mostly is. As any of
     them may have been tried again, or have gone another way, that is in doubt, and all are remembered.
 
-    A write that no other overlaps, and of whose key nothing is in doubt, is a ticket in this dictionary and
-    no more: where every write of a healthy store pays for it, it is put in by ``setdefault``, and deleted.
+    A write that no other overlaps, and of whose key nothing is in doubt, is a ticket and no more: in this
+    dictionary, or beside the copy of its record, where a healthy store's puts set and clear it themselves.
+    It is in one of the two places, and beside a copy only while this dictionary has nothing of the key.
+
+    Args:
+        copies: Beside which tickets may stand.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, copies: Mapping[str, Held]) -> None:
         super().__init__()
+        self._copies = copies
         self._astray: OrderedDict[str, list[_Astray]] = OrderedDict()
         self._ends = 0
 
     def begin(self, key: str, makes: Version | Absent, if_version: Version | Absent | None = None) -> Ticket:
         """Take note of a write; ``end`` must follow."""
         ticket = (makes, if_version)
+        self.keep(key)
         if self.setdefault(key, ticket) is not ticket:
-            self.overlap(key, ticket)
+            flight = Flight(ticket, self._ends)
+            others = self._flights(key)
+            for other in others:
+                flight.overlapped = other.overlapped = True
+                flight.deleted = flight.deleted or other.ticket[0] is ABSENT
+                other.deleted = other.deleted or makes is ABSENT
+            others.append(flight)
         return ticket
 
-    def overlap(self, key: str, ticket: Ticket) -> None:
-        """Take note of a write that is not the only one of its key."""
-        makes, _ = ticket
-        flight = Flight(ticket, self._ends)
-        others = self._flights(key)
-        for other in others:
-            flight.overlapped = other.overlapped = True
-            flight.deleted = flight.deleted or other.ticket[0] is ABSENT
-            other.deleted = other.deleted or makes is ABSENT
-        others.append(flight)
+    def land(self, key: str, ticket: Ticket) -> bool:
+        """End a write of which there is no more to say than its ticket does; return whether that is so."""
+        if self[key] is not ticket:
+            return False
+        del self[key]
+        return True
+
+    def keep(self, key: str) -> None:
+        """Move the ticket beside a key's copy, if there is one, into this dictionary."""
+        held = self._copies.get(key)
+        if held is not None and held.ticket is not None:
+            self[key], held.ticket = held.ticket, None
 
     def flight(self, key: str, ticket: Ticket) -> Flight:
         """Return a write, to say more of it."""
@@ -129,11 +144,13 @@ class Flights(dict[str, "Ticket | list[Flight]"]):
             ticket: The write's ticket.
             known: Whether it is known where it stands, as it was never sent.
         """
+        makes, if_version = ticket
+        # A deletion is not remembered: that nothing is there may be another's doing as well.
+        if makes is ABSENT and self.land(key, ticket):
+            return
         flight = self.flight(key, ticket)
         flight.known |= known
         self._flights(key).remove(flight)
-        makes, if_version = ticket
-        # A deletion is not remembered: that nothing is there may be another's doing as well.
         if not flight.known and isinstance(makes, bytes):
             self._ends += 1
             puts = self._astray.pop(key, [])
@@ -152,6 +169,7 @@ class Flights(dict[str, "Ticket | list[Flight]"]):
             condition: On which condition that write is. With one it replaces what was on the same condition
                 and is acknowledged to nobody; anything else may have come after others changed the record.
         """
+        self.keep(key)
         astray = self._astray.get(key, ())
         under_way = [flight.ticket for flight in self._flights(key)] if key in self else ()
         if condition is None:
@@ -163,6 +181,7 @@ class Flights(dict[str, "Ticket | list[Flight]"]):
 
     def _flights(self, key: str) -> list[Flight]:
         """Return the writes of a key, of which there is more to say now."""
+        self.keep(key)
         under_way = self[key]
         if not isinstance(under_way, list):
             # Where there was but a ticket nothing had gone astray, and what did since has overlapped it.

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sessionkit.errors import SessionKitError
     from sessionkit.resilience.copies import Copy, LastKnown
     from sessionkit.resilience.entries import Base
-    from sessionkit.resilience.flights import Flights
     from sessionkit.resilience.journal import Journal
     from sessionkit.store import Clock, Delete
 
@@ -25,24 +24,21 @@ class LocalView:
 
     Args:
         journal: Takes the writes.
-        copies: What the primary last held.
-        flights: What of ours may arrive there.
+        copies: What the primary last held, and what of ours may arrive there.
         clock: Gives the time in seconds since the Unix epoch.
         keep_bases: Whether entries keep the value they were based on, for a merge to come.
 
     Attributes:
         journal: As given.
-        flights: As given.
+        flights: What of ours may arrive there.
     """
 
-    def __init__(
-        self, journal: Journal, copies: LastKnown, flights: Flights, clock: Clock, *, keep_bases: bool
-    ) -> None:
+    def __init__(self, journal: Journal, copies: LastKnown, clock: Clock, *, keep_bases: bool) -> None:
         self.journal = journal
         self._copies = copies
         self._clock = clock
         self._keep_bases = keep_bases
-        self.flights = flights
+        self.flights = copies.flights
 
     def own(self, key: str) -> Collection[Version | Absent]:
         """Return what our own writes of a key may have left on the primary that what waits replaces."""

@@ -23,7 +23,6 @@ from sessionkit.resilience.batches import delete_each, finish_puts, result_of
 from sessionkit.resilience.conflicts import check_policy
 from sessionkit.resilience.copies import LastKnown
 from sessionkit.resilience.entries import Kind
-from sessionkit.resilience.flights import Flights
 from sessionkit.resilience.gate import Gate, closed
 from sessionkit.resilience.journal import Journal
 from sessionkit.resilience.local import LocalView
@@ -144,10 +143,11 @@ class ResilientStore(AtomicStore):
         self.journal = Journal() if journal is None else journal
         self.primary = primary
         self._copies = LastKnown() if fallback is None else fallback
+        self._young = self._copies.young
         self._clock = clock
         merges = not isinstance(on_conflict, str)
-        self._flights = Flights()
-        self._local = LocalView(self.journal, self._copies, self._flights, clock, keep_bases=merges)
+        self._flights = self._copies.flights
+        self._local = LocalView(self.journal, self._copies, clock, keep_bases=merges)
         breaker = CircuitBreaker() if breaker is None else breaker
         replayer = Replayer(primary, on_conflict, clock)
         self._recovery = Recovery(primary, self.journal, self._copies, replayer, self._local, breaker)
@@ -159,9 +159,7 @@ class ResilientStore(AtomicStore):
             primary, self._local, self._recovery, retries, most_failures=breaker.failures, raises=raises
         )
         self._arrivals = Arrivals(self._local, self._copies, self._recovery, clock)
-        self._together = Together(
-            primary, self._gate, self._rescue, self._flights, self._arrivals, self._copies
-        )
+        self._together = Together(primary, self._gate, self._rescue, self._arrivals, self._copies)
         self._locks = Locks(LocalLeases(clock))
         self._closed = False
 
@@ -210,7 +208,7 @@ class ResilientStore(AtomicStore):
             return await self._rescue.get(key, renew_for)
         copies = self._copies
         # As `mark`, and below as `read`, without a call: most operations come this way.
-        held = copies.young.get(key)
+        held = self._young.get(key)
         mark = copies.mark(key) if held is None else held.mark
         started = self._clock()
         try:
@@ -227,7 +225,7 @@ class ResilientStore(AtomicStore):
                 copies.take(key, record.value, record.version, self._ends(renew_for), mark)
         elif (
             held is None
-            or copies.young.get(key) is not held
+            or self._young.get(key) is not held
             or held.version != record.version
             or (held.until is not None and held.until <= started)
         ):
@@ -260,10 +258,12 @@ class ResilientStore(AtomicStore):
             check_put(put, self.capabilities.max_value_bytes)
             return await self._rescue.put(put)
         started = self._clock()
-        ticket = (version, if_version)
         flights = self._flights
-        if flights.setdefault(key, ticket) is not ticket:
-            flights.overlap(key, ticket)
+        held = self._young.get(key)
+        if held is None or held.ticket is not None or key in flights:
+            held, ticket = None, flights.begin(key, version, if_version)
+        else:
+            ticket = held.ticket = (version, if_version)  # as `begin`, without a call
         try:
             receipt = await self.primary.put(
                 key, value, expires_in=expires_in, if_version=if_version, write_id=version
@@ -276,18 +276,20 @@ class ResilientStore(AtomicStore):
             flights.end(key, ticket, known=isinstance(error, SessionKitError))  # such as a wrong argument
             raise
         recovery.failures = 0
-        under_way = flights.pop(key)
-        if under_way is ticket and recovery.state is _HEALTHY and key not in self.journal.leftovers:
+        if recovery.state is _HEALTHY and key not in self.journal.leftovers:
             ends = None if expires_in is None else started + expires_in
-            held = self._copies.young.get(key)
-            if held is not None and len(held.value) == len(value):  # as `take`, without a call
-                held.value = value
-                held.version = held.mark = version
-                held.until = ends
-            else:
+            if held is not None and held.ticket is ticket:
+                held.ticket = None
+                if len(held.value) == len(value):  # as `take`, without a call
+                    held.value = value
+                    held.version = held.mark = version
+                    held.until = ends
+                else:
+                    self._copies.take(key, value, version, ends)
+                return receipt
+            if held is None and flights.land(key, ticket):
                 self._copies.take(key, value, version, ends)
-            return receipt
-        flights[key] = under_way
+                return receipt
         with flights.ending(key, ticket):
             put = Put(key, value, expires_in, if_version)
             self._arrivals.stands(put, receipt, ticket)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sessionkit.resilience.arrivals import Arrivals
     from sessionkit.resilience.copies import LastKnown
-    from sessionkit.resilience.flights import Flights, Ticket
+    from sessionkit.resilience.flights import Ticket
     from sessionkit.resilience.gate import Gate
     from sessionkit.resilience.rescue import Rescue
     from sessionkit.store import AtomicStore, Delete, Receipt, SessionStore, Version
@@ -33,9 +33,8 @@ class Together:
         primary: The primary.
         gate: Knows whether it may be asked.
         rescue: Does what the primary cannot.
-        flights: Told of what is under way.
         arrivals: Told of what the primary has.
-        copies: What the primary last held.
+        copies: What the primary last held, and what is under way; told of both.
     """
 
     def __init__(
@@ -43,14 +42,13 @@ class Together:
         primary: SessionStore,
         gate: Gate,
         rescue: Rescue,
-        flights: Flights,
         arrivals: Arrivals,
         copies: LastKnown,
     ) -> None:
         self._primary = primary
         self._gate = gate
         self._rescue = rescue
-        self._flights = flights
+        self._flights = copies.flights
         self._arrivals = arrivals
         self._copies = copies
 

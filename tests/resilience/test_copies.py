@@ -68,6 +68,33 @@ def test_it_knows_the_last_or_nothing_within_its_bound(taken: list[tuple[str, st
         assert bytes_of(copies) <= MAX_BYTES
 
 
+@given(st.lists(st.tuples(st.sampled_from(["write", "take", "read", "forget"]), keys, st.integers(0, 3000))))
+def test_a_ticket_beside_a_copy_outlives_the_copy(steps: list[tuple[str, str, int]]) -> None:
+    copies = LastKnown(MAX_BYTES)
+    flights = copies.flights
+    under_way: dict[str, list[Version]] = {}
+    for step, key, size in steps:
+        version = new_version()
+        if step == "write":
+            held = copies.young.get(key)
+            if held is not None and held.ticket is None and key not in flights:
+                held.ticket = (version, None)
+            else:
+                flights.begin(key, version)
+            under_way.setdefault(key, []).append(version)
+        elif step == "take":
+            copies.take(key, bytes(size), version, None)
+        elif step == "read":
+            copies.read(key, Record(bytes(size), version), copies.mark(key), 0.0)
+        else:
+            copies.forget(key)
+        for known, held in copies.young.items():
+            assert held.ticket is None or known not in flights
+        assert all(held.ticket is None for held in copies._old.values())
+    for key, versions in under_way.items():
+        assert flights.of(key, None) == versions
+
+
 def test_what_was_seen_lately_outlives_the_rest() -> None:
     copies = LastKnown(MAX_BYTES)
     copies.take("kept", b"", new_version(), None)

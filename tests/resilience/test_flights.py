@@ -304,7 +304,7 @@ async def test_a_put_on_the_same_condition_that_was_refused_gives_way_to_the_nex
 
 
 def test_only_what_nobody_relies_on_gives_way_to_a_write_on_a_condition() -> None:
-    flights = Flights()
+    flights = Flights({})
     condition = new_version()
     lost_, replaced, under_way, on_condition = (new_version() for _ in range(4))
     flights.end("key", flights.begin("key", lost_, condition))
@@ -321,7 +321,7 @@ def test_only_what_nobody_relies_on_gives_way_to_a_write_on_a_condition() -> Non
 
 
 def test_what_a_deletion_overlaps_is_in_doubt() -> None:
-    flights = Flights()
+    flights = Flights({})
     version = new_version()
     put, deletion = flights.begin("key", version), flights.begin("key", ABSENT)
     flight = flights.acknowledge("key", put)
@@ -333,7 +333,7 @@ def test_what_a_deletion_overlaps_is_in_doubt() -> None:
 
 
 def test_what_is_alone_leaves_nothing() -> None:
-    flights = Flights()
+    flights = Flights({})
     ticket = flights.begin("key", new_version())
     assert flights["key"] is ticket
     assert flights.of("key", None) == [ticket[0]]
@@ -343,7 +343,7 @@ def test_what_is_alone_leaves_nothing() -> None:
 
 
 def test_what_went_astray_is_bounded() -> None:
-    flights = Flights()
+    flights = Flights({})
     for number in range(5000):
         flights.end(f"{number}", flights.begin(f"{number}", new_version()))
     for _ in range(500):
@@ -354,7 +354,7 @@ def test_what_went_astray_is_bounded() -> None:
 
 
 def test_a_write_that_began_later_ends_what_was_acknowledged_before() -> None:
-    flights = Flights()
+    flights = Flights({})
     first, second, third = (new_version() for _ in range(3))
     for ticket in [flights.begin("key", version) for version in (first, second)]:
         flights.acknowledge("key", ticket)
