@@ -169,6 +169,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             work = self._plan.update(update)
             self._desk.keyboards.add_needed(work, update)
             async with self._desk.turn(work, None) as give_back:
+                self._desk.check_readable(work)
                 await self._steps.take(work, update, give_back)
         except SessionKitError as error:
             await self.process_error(update, error)
@@ -242,6 +243,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
                 for key in outer.slots:
                     work.slots.pop(key, None)
         async with self._desk.turn(work, wait):
+            self._desk.check_readable(work)
             yield
             await self._desk.commit(work)
 

@@ -26,7 +26,7 @@ class BotCopy:
 
     Attributes:
         key: The record's key.
-        error: Why the data cannot be stored, once that was tried.
+        error: Why the data cannot be stored, though nothing is wrong with what the update changed.
     """
 
     def __init__(self, slot: BotSlot, ledger: Ledger, values: Values) -> None:
@@ -55,14 +55,12 @@ class BotCopy:
         return self._value
 
     def is_changed(self) -> bool:
-        """Return whether there is something to store; ``error`` tells if it cannot be."""
-        if self._copied is None:
-            return False
-        try:
-            return self._values.pack(self.key, self._value).plain != self._copied
-        except CodecError as error:
-            self.error = error
-            return False
+        """Return whether there is something to store.
+
+        Raises:
+            CodecError: It cannot be stored.
+        """
+        return self._copied is not None and self._values.pack(self.key, self._value).plain != self._copied
 
     def hold_others(self) -> None:
         """Have stored by themselves what others have changed, if they have: it is not to be undone."""

@@ -10,6 +10,7 @@ from sessionkit.errors import CodecError, SessionKitError
 from sessionkit.ptb.keyboards import Keyboards
 from sessionkit.ptb.locking import StoreLocks
 from sessionkit.ptb.private import Marks, mark_again, take_marks, unmark
+from sessionkit.ptb.slots import ChatSlot, ConversationSlot, UserSlot
 from sessionkit.ptb.timeouts import TimeoutSlot
 from sessionkit.ptb.turns import Turns
 from sessionkit.ptb.work import WorkPlan, working
@@ -87,6 +88,19 @@ class Desk:
                     for key in pinned:
                         self._ledger.forget(key)
         self._ledger.evict(self._max_cached)
+
+    def check_readable(self, work: Work) -> None:
+        """Make sure that a work's data and states could be read: what is there is not to be taken for none.
+
+        The bot's data are not looked at: one record must not stop everybody.
+
+        Raises:
+            CodecError: Something could not, and is kept.
+        """
+        for key, slot in work.slots.items():
+            error = self._ledger.unreadable.get(key)
+            if error is not None and isinstance(slot, (UserSlot, ChatSlot, ConversationSlot)):
+                raise error
 
     def hold(self, work: Work, *, but: str = "") -> list[str]:
         """Hold what a work's records are now, but one of them, and return their keys.

@@ -230,6 +230,7 @@ class Intake:
 
         Raises:
             _Suspected: It was taken up before, and is to be processed alone.
+            _Unreadable: It cannot be begun for now.
         """
         work = self._desk.plan.update(update)
         work.inbox = pending, handled = self._pending.of(update)
@@ -239,7 +240,10 @@ class Intake:
         work.add(pending, handled)
         self._desk.keyboards.add_needed(work, update)
         async with self._desk.turn(work, None) as give_back:
-            await self._transactions.begin(work)
+            try:
+                await self._transactions.begin(work)
+            except CodecError as error:
+                raise _Unreadable(error) from error
             if stored and not await self._pending.found(update):
                 return None  # somebody has processed it, and it may be too long ago to be among the handled
             entries = {entry.update_id: entry for entry in pending.entries}
@@ -280,12 +284,13 @@ class Intake:
         return None
 
     async def _tell(self, update: Update, error: Exception) -> None:
-        """Tell the error handlers of an update that is not stored; of a store that is away, once."""
+        """Tell the error handlers of an update that is not stored; if that is not its own fault, once."""
         self._failures[update.update_id] += 1
         passes = _may_pass_by_itself(error)
         self._faults[update.update_id] += not passes
         if self._failures[update.update_id] == 1 or not passes:
-            await self._application.process_error(update, error)
+            told = error.error if isinstance(error, _Unreadable) else error
+            await self._application.process_error(update, told)
         else:
             logger.debug("update %d is still not processed: %s", update.update_id, error)
 
@@ -319,6 +324,14 @@ class _Suspected(Exception):
     """An update is to be processed alone."""
 
 
+class _Unreadable(Exception):
+    """The data of an update's user are not to be taken for none: it waits until they can be read."""
+
+    def __init__(self, error: CodecError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def _may_pass_by_itself(error: Exception) -> bool:
-    """Whether it is the store that is away, and not the update that is at fault."""
-    return may_pass(error) and not isinstance(error, LeaseLost)
+    """Whether it is what is stored, or a store that is away, and not the update that is at fault."""
+    return isinstance(error, _Unreadable) or (may_pass(error) and not isinstance(error, LeaseLost))

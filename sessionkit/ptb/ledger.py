@@ -214,6 +214,7 @@ class Ledger:
         cell = self.cell(key)
         newest, seen = cell.newest, self._base(key, cell)
         self.drop_waiting(key)
+        self.refused.pop(key, None)
         if cell.slot is not None:
             live = cell.slot.read()
             held = (

@@ -11,7 +11,7 @@ from sessionkit.ptb.slots import ConversationSlot
 from sessionkit.store import ABSENT, AtomicStore, Delete, Put, new_version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sessionkit.errors import SessionKitError
     from sessionkit.ptb.bot_copy import BotCopy
@@ -44,14 +44,15 @@ class Transactions:
         """Have stored what others have changed of an update's records, as it is not to be undone with it.
 
         Raises:
-            CodecError: It is not known here which updates were processed, and is known elsewhere.
+            CodecError: Its data cannot be read here, or which updates were processed; and may be elsewhere.
             SessionKitError: The store did not acknowledge it.
         """
         assert work.inbox is not None
         handled = work.inbox.handled.key
         await self._ledger.drop_damaged(handled)
-        if handled in self._ledger.unreadable:  # elsewhere it can be read, and says what was processed
+        if handled in self._ledger.unreadable:
             raise self._ledger.unreadable[handled]
+        self._desk.check_readable(work)
         unsettled: list[Slot] = []
         for key, slot in work.slots.items():
             if slot is self._desk.plan.bot:
@@ -90,6 +91,7 @@ class Transactions:
             The keys of its records, but for the bot's data.
 
         Raises:
+            CodecError: It has changed something to what cannot be stored.
             LeaseLost: Somebody else has processed an update of the same user, having had the turn.
             SessionKitError: The store did not acknowledge it; see ``applied``.
         """
@@ -117,9 +119,14 @@ class Transactions:
         # What travels already is of messages that others have sent.
         cells = dict(zip(concerned, self._ledger.concerned(concerned), strict=True))
         ready = [key for key, cell in cells.items() if cell.waiting and cell.flight is None]
+        undone = concerned - work.running
+        refusal = self._refusal(key for key in keys if key in undone)
+        if refusal is not None:
+            self._take_back(ready, undone, bot)
+            raise refusal
         if ready:
             flight = self._flights.take_off(ready)
-            flying = self._fly(ready, concerned - work.running, flight, bot, inbox)
+            flying = self._fly(ready, undone, flight, bot, inbox)
             # Shielded: an update that is cancelled must not leave open what became of it.
             await asyncio.shield(self._flights.start(flying))
         return keys
@@ -156,21 +163,36 @@ class Transactions:
             if bot is not None:
                 bot.stored()
         except BaseException:
-            for key in {*ready, *undone}:
-                # What has no slot is of messages that were sent, whatever becomes of the update.
-                if (bot is not None and key == bot.key) or self._ledger.cell(key).slot is None:
-                    continue
-                if key not in undone:
-                    self._ledger.drop_waiting(key)
-                elif key in ready or key in self._ledger.refused:
-                    self._ledger.revert(key)
-                else:  # the update left it alone: what has become of it is a task's
-                    self._hold(key)
-            if bot is not None:
-                bot.revert()
+            self._take_back(ready, undone, bot)
             raise
         finally:
             self._flights.land(ready, flight)
+
+    def _refusal(self, keys: Iterable[str]) -> CodecError | None:
+        """Return why one of these values cannot be stored.
+
+        Not of messages, which were sent whatever becomes of the update, and have no slot; nor of what is
+        refused for the record that is there, which is somebody else's.
+        """
+        for key in keys:
+            refusal = self._ledger.refused.get(key)
+            if refusal and key not in self._ledger.unreadable and self._ledger.cell(key).slot is not None:
+                return refusal
+        return None
+
+    def _take_back(self, ready: Collection[str], undone: Collection[str], bot: BotCopy | None) -> None:
+        """Have PTB hold what it held before an update, of what was to be written and of what is its own."""
+        for key in {*ready, *undone}:
+            if (bot is not None and key == bot.key) or self._ledger.cell(key).slot is None:
+                continue
+            if key not in undone:
+                self._ledger.drop_waiting(key)
+            elif key in ready or key in self._ledger.refused:
+                self._ledger.revert(key)
+            else:  # the update left it alone: what has become of it is a task's
+                self._hold(key)
+        if bot is not None:
+            bot.revert()
 
     async def _write(self, keys: Sequence[str], inbox: UserUpdates) -> None:
         store = self._records.store()

@@ -18,7 +18,14 @@ from telegram.ext import (
     filters,
 )
 
-from sessionkit.errors import CommitPending, ConfigurationError, StoreUnavailable, UnsupportedType
+from sessionkit.codec import MsgpackCodec
+from sessionkit.errors import (
+    CodecError,
+    CommitPending,
+    ConfigurationError,
+    StoreUnavailable,
+    UnsupportedType,
+)
 from sessionkit.ptb import SessionApplication, SessionPersistence, on_commit
 
 if TYPE_CHECKING:
@@ -355,6 +362,35 @@ async def test_a_value_that_cannot_be_kept_is_reported_with_its_path(
     assert [entry.text for entry in ann.transcript if entry.who == "bot"] == []
     assert any("user_data.1.cart[0]" in str(error) for error in errors)
     assert await SessionPersistence(store).get_user_data() == {2: {"n": 1}}
+
+
+async def test_somebody_whose_data_cannot_be_read_is_not_taken_for_a_stranger(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    errors: list[BaseException | None] = []
+
+    async def note(_: object, context: Context) -> None:
+        errors.append(context.error)
+
+    def set_up(application: AnyApplication) -> None:
+        add_counter(application)
+        application.add_error_handler(note)
+
+    key = "telegram_bot:user_data:1"
+    newer = MsgpackCodec(schema=9)
+    await store.put(key, newer.wrap(newer.pack({"n": 41}, name="data"), key=key))
+    ann, bob = api.user(1), api.user(2, first_name="Bob")
+    async with running(SessionPersistence(store), set_up, SessionApplication) as application:
+        assert isinstance(application, SessionApplication)
+        await ann.send("/count")
+        await bob.send("/count").expects("1")
+        with pytest.raises(CodecError, match="schema"):
+            async with application.user_data_of(1):
+                raise AssertionError("these are not to be had")
+        older = MsgpackCodec()
+        await store.put(key, older.wrap(older.pack({"n": 41}, name="data"), key=key))
+        await ann.send("/count").expects("42")
+    assert [type(error) for error in errors] == [CodecError]
 
 
 class Uncopyable:

@@ -9,8 +9,8 @@ import pytest
 from telegram.ext import ContextTypes, ConversationHandler, MessageHandler, TypeHandler, filters
 
 from sessionkit.codec import MsgpackCodec
-from sessionkit.errors import Applied, StoreUnavailable
-from sessionkit.ptb import SessionApplication, SessionPersistence, on_commit
+from sessionkit.errors import Applied, CodecError, StoreUnavailable, UnsupportedType, UpdateSetAside
+from sessionkit.ptb import SessionApplication, SessionPersistence, intake, on_commit
 from tests.ptb.conftest import UnsteadyStore, message
 from tests.ptb.test_inbox import KEYS, emptied, idle, stored, waiting, with_inbox
 
@@ -444,6 +444,60 @@ async def test_what_a_handler_edits_of_its_own_data_is_stored_with_its_update(
         await emptied(store)
         await idle(application)
     assert await stored(store) == ({7: {"n": 1, "edited": 1}, 8: {"n": 1}}, {}, {"n": 2})
+
+
+@pytest.mark.parametrize("spoilt", ["user_data", "chat_data", "bot_data"])
+async def test_an_update_that_leaves_what_cannot_be_stored_changes_nothing(
+    instance: Instances, store: GatedStore, spoilt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_FIRST_PAUSE", 0.02)
+    errors, answered = Errors(), []
+
+    async def answer(text: str) -> None:
+        answered.append(text)
+
+    async def spoil(update: Update, context: Context) -> None:
+        assert update.message is not None
+        assert update.message.text is not None
+        await count_all(update, context)
+        if update.message.text == "bad":
+            getattr(context, spoilt)["x"] = object()
+        on_commit(answer, update.message.text)
+
+    async with instance(handled_by(on_message(spoil), errors=errors), configure=with_inbox) as application:
+        for number, text in enumerate(["a", "bad", "b"], start=1):
+            await application.update_queue.put(message(application, 7, text, update_id=number))
+        await emptied(store)
+        await idle(application)
+    assert answered == ["a", "b"]
+    assert await stored(store) == ({7: {"n": 2}}, {}, {"n": 2})
+    assert [type(error) for error in errors] == [UnsupportedType] * 4 + [UpdateSetAside]
+
+
+async def test_an_update_waits_until_the_data_of_its_user_can_be_read(
+    instance: Instances, store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_FIRST_PAUSE", 0.02)
+    codec, key, errors = MsgpackCodec(schema=9), KEYS.users.key(7), Errors()
+    newer = codec.wrap(codec.pack({"n": 5}, name="data"), key=key)
+    await store.put(key, newer)
+    async with instance(handled_by(on_message(count), errors=errors), configure=with_inbox) as application:
+        await application.update_queue.put(message(application, 7, "a", update_id=1))
+        await errors.told.wait()
+        await application.update_queue.put(message(application, 8, "a", update_id=2))
+        await idle(application)
+    assert [type(error) for error in errors] == [CodecError]
+    found = await store.get(key)
+    assert found is not None
+    assert found.value == newer
+    assert await waiting(store) == [KEYS.inboxes.key(7)]
+    older = MsgpackCodec()
+    await store.put(key, older.wrap(older.pack({"n": 5}, name="data"), key=key))
+    async with instance(handled_by(on_message(count), errors=errors), configure=with_inbox) as application:
+        await emptied(store)
+        await idle(application)
+    assert (await stored(store))[0] == {7: {"n": 6}, 8: {"n": 1}}
+    assert len(errors) == 1
 
 
 async def test_an_unreadable_record_of_somebody_else_does_not_undo_an_update(
