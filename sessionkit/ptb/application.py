@@ -22,7 +22,7 @@ from sessionkit.ptb.steps import Steps
 from sessionkit.ptb.sweeping import Sweeper
 from sessionkit.ptb.timeouts import Timeouts
 from sessionkit.ptb.transactions import Transactions
-from sessionkit.ptb.work import current_work
+from sessionkit.ptb.work import current_work, in_task, making_task
 
 if TYPE_CHECKING:
     import asyncio
@@ -178,7 +178,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
     def bot_data(self) -> Any:
         """The bot's data; with a ``DurableInbox``, in a handler, as the update sees and changes them."""
         work = current_work(self)
-        if work is not None and work.open and work.bot is not None:
+        if work is not None and work.open and work.bot is not None and not in_task():
             return work.bot.value
         return self.shared_bot_data
 
@@ -218,8 +218,9 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
 
         In it ``application.user_data[user_id]`` and ``application.chat_data[chat_id]`` are what is stored. It
         is how anything that is no handler changes data. In a handler, it is how to change those of others:
-        two that wait for each other give up after ``wait`` seconds. If the body raises, what it changed of
-        these data is forgotten.
+        two that wait for each other give up after ``wait`` seconds. With a ``DurableInbox`` a task of
+        ``create_task`` waits until the update that it was made in is stored. If the body raises, what it
+        changed of these data is forgotten.
 
         Args:
             user_id: The user, or None.
@@ -234,10 +235,9 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         """
         work = self._plan.ids(user_id, chat_id)
         outer = current_work(self)
-        if outer is not None and outer.open:
+        if outer is not None and outer.open and not (outer.inbox is not None and in_task()):
             work.turns -= outer.held  # they are ours already
-            commit = current()
-            if outer.inbox is not None and commit is not None and commit.here:
+            if outer.inbox is not None:
                 # What is stored with the update must not be stored before it.
                 work.bot = outer.bot
                 for key in outer.slots:
@@ -338,9 +338,11 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         if work is None:
             # It is PTB's own, for an update of its own: that one's commit needs no mark afterwards.
             return super().create_task(coroutine, name=name)
-        task = super().create_task(coroutine, update, name=name)
-        self._desk.pin(work.slots, 1)
-        task.add_done_callback(lambda _: self._desk.ended_late(work))
+        with making_task():
+            task = super().create_task(coroutine, update, name=name)
+        pinned = list(work.slots)
+        self._desk.pin(pinned, 1)
+        task.add_done_callback(lambda _: self._desk.ended_late(work, pinned))
         return task
 
     def time_out_later(self, timeout: Timeout, seconds: float) -> None:

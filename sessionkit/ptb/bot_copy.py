@@ -69,12 +69,9 @@ class BotCopy:
 
     def hold(self) -> bool:
         """Have stored what was changed, with what others have changed since; return whether it can be."""
-        assert self._copied is not None
-        shared: Any = self._slot.read()
+        shared, merged = self._slot.read(), self._merged()
         try:
             replaced = self._values.pack(self.key, shared).plain
-            base = self._values.unpack(self._copied)
-            merged = self._ledger.merging.merge(self.key, base, self._value, shared)
             self._ledger.hold(self.key, merged)
         except CodecError as error:
             self.error = error
@@ -91,6 +88,10 @@ class BotCopy:
         """Take note that what was changed is stored."""
         self._slot.before = None
 
+    def keep(self) -> None:
+        """Have everybody see what was changed, where something else keeps it from being stored for now."""
+        self._slot.write(self._merged())
+
     def revert(self) -> None:
         """Take back what was changed, from what everybody sees, too; what others have changed since stays.
 
@@ -106,6 +107,11 @@ class BotCopy:
         self._slot.write(self._ledger.merging.merge(self.key, held, self._slot.read(), others, quiet=True))
         self._slot.before = None
         self.hold_others()
+
+    def _merged(self) -> Any:
+        assert self._copied is not None
+        base = self._values.unpack(self._copied)
+        return self._ledger.merging.merge(self.key, base, self._value, self._slot.read())
 
     def _opened(self, stored: bytes | None) -> Any:
         return None if stored is None else self._values.open(self.key, stored).value

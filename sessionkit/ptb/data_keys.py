@@ -61,7 +61,12 @@ class DataKeys:
         return "bot_data" if key == self.bot else None
 
     def concerns(self, key: str, user_id: int | None, chat_id: int | None) -> bool:
-        """Whether a key is of this user, this chat, one of their conversations, or of the bot as a whole."""
+        """Whether a key is of this user, this chat, one of their conversations, or of the bot as a whole.
+
+        A keyboard is of the message alone that it was sent with.
+        """
+        if key.startswith(self.keyboards.start):
+            return False
         if key.startswith(self.users.start):
             return self.users.parts(key) == (user_id,)
         if key.startswith(self.chats.start):

@@ -16,7 +16,7 @@ from sessionkit.ptb.turns import Turns
 from sessionkit.ptb.work import WorkPlan, working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
     from sessionkit.ptb.persistence import SessionPersistence
     from sessionkit.ptb.private import AnyApplication
@@ -184,16 +184,16 @@ class Desk:
         for cell in self._ledger.concerned(keys):
             cell.pins += by
 
-    def ended_late(self, work: Work) -> None:
-        """Commit what a task of this work has changed later; the work's records were pinned for it."""
+    def ended_late(self, work: Work, pinned: Collection[str]) -> None:
+        """Commit what a task of this work has changed later; these records were pinned for it."""
         if work.open:  # it is committed with its update
-            self.pin(work.slots, -1)
+            self.pin(pinned, -1)
             return
-        task = asyncio.get_running_loop().create_task(self._commit_late(work))
+        task = asyncio.get_running_loop().create_task(self._commit_late(work, pinned))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
-    async def _commit_late(self, work: Work) -> None:
+    async def _commit_late(self, work: Work, pinned: Collection[str]) -> None:
         late = work.again()
         try:
             async with self.turn(late, None):
@@ -201,7 +201,7 @@ class Desk:
         except SessionKitError as error:
             await self._application.process_error(None, error)
         finally:
-            self.pin(work.slots, -1)
+            self.pin(pinned, -1)
 
     async def settle_late(self) -> None:
         """Wait until what late tasks changed is committed."""

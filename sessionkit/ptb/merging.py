@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from sessionkit.errors import CodecError
 from sessionkit.resilience import ConflictFound, merge_three
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from sessionkit.ptb.values import Values
 
 logger = logging.getLogger("sessionkit.ptb")
+
+_PLAIN: Final = (int, str, bytes)
+"""Types whose values are the same if they are equal, so that no bytes need be made of them."""
 
 
 class Merging:
@@ -52,7 +56,9 @@ class Merging:
             if theirs is None:  # what was deleted stays deleted
                 clashes = [] if not mine else ["all"]
             else:
-                value, clashes = merge_three(before or {}, mine or {}, theirs, add_ints=True)
+                value, clashes = merge_three(
+                    before or {}, mine or {}, theirs, add_ints=True, equal=partial(self._same, key)
+                )
                 if mine is None and not value:
                     value = None
         elif not self._same(key, mine, theirs):
@@ -71,7 +77,11 @@ class Merging:
         return value
 
     def _same(self, key: str, one: Any, other: Any) -> bool:
-        # Not by ==, which many classes do not define.
+        # Not by ==: many classes do not define it, and PTB's objects are equal by their ids alone.
+        if type(one) is not type(other) or one is other:
+            return one is other
+        if isinstance(one, _PLAIN):
+            return bool(one == other)
         try:
             return self._values.pack(key, one).plain == self._values.pack(key, other).plain
         except CodecError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import BatchRefused, CodecError, CorruptRecord, LeaseLost, VersionConflict
 from sessionkit.ptb.slots import ConversationSlot
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sessionkit.ptb.records import Records
     from sessionkit.ptb.user_updates import UserUpdates
     from sessionkit.ptb.work import Work
+
+
+_ROUNDS: Final = 8
+"""How often what others change of the bot's data is stored before an update's share of them is."""
 
 
 class Transactions:
@@ -107,13 +111,18 @@ class Transactions:
         await self._settle(mine)
         if bot is not None:
             bot.hold_others()
-            while shared in self._ledger.waiting:  # they have gone on meanwhile
-                await self._settle(mine)
+            for _ in range(_ROUNDS):
+                if shared not in self._ledger.waiting:
+                    break
+                await self._settle(mine)  # they have gone on meanwhile
                 bot.hold_others()
+            else:  # they go on faster than it is stored: what they have changed last goes with this
+                await self._settle(mine)
         # From here to the take-off nothing is waited for: what is held, the writer sends by itself.
         inbox.settle(update_id)
         keys = self._desk.hold(work, but=shared)
-        if bot is not None and not bot.hold():
+        unstored = bot if bot is not None and not bot.hold() else None
+        if unstored is not None:
             bot = None
         concerned = {*keys, *([] if bot is None else [bot.key])}
         # What travels already is of messages that others have sent.
@@ -129,6 +138,8 @@ class Transactions:
             flying = self._fly(ready, undone, flight, bot, inbox)
             # Shielded: an update that is cancelled must not leave open what became of it.
             await asyncio.shield(self._flights.start(flying))
+        if unstored is not None and unstored.error is not None:
+            unstored.keep()
         return keys
 
     async def _settle(self, keys: Collection[str]) -> None:

@@ -190,12 +190,28 @@ def conversation_key(handler: ConversationHandler[Any], update: Update) -> Conve
 
 
 _current: ContextVar[Work | None] = ContextVar("sessionkit_work", default=None)
+_in_task: ContextVar[bool] = ContextVar("sessionkit_task", default=False)
 
 
 def current_work(owner: AnyApplication) -> Work | None:
     """Return the application's work that the running task belongs to, which may be over, or None."""
     work = _current.get()
     return work if work is not None and work.owner is owner else None
+
+
+def in_task() -> bool:
+    """Whether this runs in a task of ``create_task``, which may outlive the work that it was made in."""
+    return _in_task.get()
+
+
+@contextmanager
+def making_task() -> Iterator[None]:
+    """Mark the tasks that the body makes as such."""
+    token = _in_task.set(True)
+    try:
+        yield
+    finally:
+        _in_task.reset(token)
 
 
 @contextmanager

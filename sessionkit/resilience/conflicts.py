@@ -105,12 +105,16 @@ class merge_dicts:  # noqa: N801 - used as a function
                 if not isinstance(side, dict) or (plain is not None and self._codec.pack(side) != plain):
                     return theirs
                 sides.append(side)
-            merged, _ = merge_three(*sides, add_ints=self._add_ints)
-            if same(merged, sides[2]):
+            merged, _ = merge_three(*sides, add_ints=self._add_ints, equal=self._equal)
+            plain = self._codec.pack(merged)
+            if plain == self._codec.pack(sides[2]):
                 return theirs  # encrypted anew, they would be other bytes, and be written
-            return self._codec.wrap(self._codec.pack(merged), key=key)
+            return self._codec.wrap(plain, key=key)
 
         return merge
+
+    def _equal(self, one: Any, other: Any) -> bool:
+        return type(one) is type(other) and (one is other or self._codec.pack(one) == self._codec.pack(other))
 
 
 class Merged(NamedTuple):
@@ -125,35 +129,6 @@ class Merged(NamedTuple):
     clashes: list[Any]
 
 
-def merge_three(
-    base: Mapping[Any, Any], mine: Mapping[Any, Any], theirs: Mapping[Any, Any], *, add_ints: bool = False
-) -> Merged:
-    """Return what two changes of a mapping come to, key by key, and where they do not agree.
-
-    Args:
-        base: What both sides began with.
-        mine: What one side made of it.
-        theirs: What the other side made of it.
-        add_ints: Whether of an int that both sides changed the differences add up, so that a counter which
-            was incremented on both sides is exact; what was not there before counts as 0.
-    """
-    merged, clashes = {}, []
-    for name in {**theirs, **mine}:
-        was, is_mine, is_theirs = (side.get(name, _ABSENT) for side in (base, mine, theirs))
-        value = is_theirs
-        if same(is_theirs, was):
-            value = is_mine
-        elif not same(is_mine, was):
-            start = 0 if was is _ABSENT else was
-            if add_ints and type(start) is type(is_mine) is type(is_theirs) is int:
-                value = is_mine + is_theirs - start
-            elif not same(is_mine, is_theirs):
-                clashes.append(name)
-        if value is not _ABSENT:
-            merged[name] = value
-    return Merged(merged, clashes)
-
-
 def same(one: Any, other: Any) -> bool:
     """Return whether nothing was changed: unlike ``==``, 1 is not True, and what is no number is itself."""
     if type(one) is not type(other):
@@ -165,3 +140,38 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple, deque)):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
+
+
+def merge_three(
+    base: Mapping[Any, Any],
+    mine: Mapping[Any, Any],
+    theirs: Mapping[Any, Any],
+    *,
+    add_ints: bool = False,
+    equal: Callable[[Any, Any], bool] = same,
+) -> Merged:
+    """Return what two changes of a mapping come to, key by key, and where they do not agree.
+
+    Args:
+        base: What both sides began with.
+        mine: What one side made of it.
+        theirs: What the other side made of it.
+        add_ints: Whether of an int that both sides changed the differences add up, so that a counter which
+            was incremented on both sides is exact; what was not there before counts as 0.
+        equal: Tells whether two values are the same, as not every class says so by ``==``.
+    """
+    merged, clashes = {}, []
+    for name in {**theirs, **mine}:
+        was, is_mine, is_theirs = (side.get(name, _ABSENT) for side in (base, mine, theirs))
+        value = is_theirs
+        if equal(is_theirs, was):
+            value = is_mine
+        elif not equal(is_mine, was):
+            start = 0 if was is _ABSENT else was
+            if add_ints and type(start) is type(is_mine) is type(is_theirs) is int:
+                value = is_mine + is_theirs - start
+            elif not equal(is_mine, is_theirs):
+                clashes.append(name)
+        if value is not _ABSENT:
+            merged[name] = value
+    return Merged(merged, clashes)

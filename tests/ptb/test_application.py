@@ -364,6 +364,30 @@ async def test_a_value_that_cannot_be_kept_is_reported_with_its_path(
     assert await SessionPersistence(store).get_user_data() == {2: {"n": 1}}
 
 
+async def test_a_button_that_cannot_be_kept_concerns_its_message_alone(
+    store: UnsteadyStore, running: Running, api: BotApiServer
+) -> None:
+    async def ask(update: Update, context: Context) -> None:
+        assert update.message is not None
+        button = InlineKeyboardButton("?", callback_data=object())
+        await update.message.reply_text("which?", reply_markup=InlineKeyboardMarkup([[button]]))
+        on_commit(update.message.reply_text, "asked")
+
+    def set_up(application: AnyApplication) -> None:
+        add_counter(application)
+        application.add_handler(CommandHandler("ask", ask))
+
+    ann, bob = api.user(1), api.user(2, first_name="Bob")
+    configure = lambda builder: builder.arbitrary_callback_data(True)  # noqa: E731
+    async with running(SessionPersistence(store), set_up, SessionApplication, configure) as application:
+        assert isinstance(application, SessionApplication)
+        await ann.send("/ask").expects("which?")
+        await bob.send("/count").expects("1")
+        async with application.user_data_of(3) as data:
+            data["n"] = 1
+    assert [entry.text for entry in ann.transcript if entry.who == "bot"] == ["which? [?]"]
+
+
 async def test_somebody_whose_data_cannot_be_read_is_not_taken_for_a_stranger(
     store: UnsteadyStore, running: Running, api: BotApiServer
 ) -> None:
