@@ -359,7 +359,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
             )
             work.users.update(users)
             work.chats.update(chats)
-            self._plan.add_data(work, users, chats)
+            self._desk.add_data(work, users, chats)
 
     @property
     def _session_persistence(self) -> SessionPersistence:

@@ -16,7 +16,7 @@ from sessionkit.ptb.turns import Turns
 from sessionkit.ptb.work import WorkPlan, working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
     from sessionkit.ptb.persistence import SessionPersistence
     from sessionkit.ptb.private import AnyApplication
@@ -73,8 +73,8 @@ class Desk:
         Once it calls what it is given, other instances may go on; this one waits for the body's end.
         """
         async with self._turns.take(work.turns, wait), self._locks.hold(work.turns, wait) as give_back:
-            pinned = list(work.slots)
-            self.pin(pinned, 1)
+            own = list(work.slots)
+            self._pin_for(work, own)
             interrupted = False
             try:
                 await self._ledger.load(list(work.slots.values()))
@@ -83,9 +83,10 @@ class Desk:
                     yield give_back
                 interrupted = False
             finally:
-                self.pin(pinned, -1)
+                self.pin(work.pinned, -1)
+                work.pinned.clear()
                 if interrupted:  # what was half done is not to be stored
-                    for key in pinned:
+                    for key in own:
                         self._ledger.forget(key)
         self._ledger.evict(self._max_cached)
 
@@ -106,11 +107,13 @@ class Desk:
         """Hold what a work's records are now, but one of them, and return their keys.
 
         The bot's data are passed over while an update stores what it has changed of them, as that may be
-        taken back.
+        taken back. So are data that were marked here, and whose turn it is in another work by now: what that
+        has half done is not to be stored. They stay marked.
         """
         keys: list[str] = []
+        others = self.of_others(work)
         for key, slot in work.slots.items():
-            if key == but or (slot is self.plan.bot and self.plan.bot.before is not None):
+            if key in others or key == but or (slot is self.plan.bot and self.plan.bot.before is not None):
                 continue
             if isinstance(slot, TimeoutSlot):
                 self._timeouts.drop_ended(slot)
@@ -124,7 +127,11 @@ class Desk:
             with suppress(CodecError):  # `check` tells
                 self._ledger.hold(key, value)
         self.dropped.difference_update(work.slots)
-        unmark(self._application, work.users, work.chats)
+        unmark(
+            self._application,
+            [number for number in work.users if self._records.keys.users.key(number) not in others],
+            [number for number in work.chats if self._records.keys.chats.key(number) not in others],
+        )
         if self._keeps_callbacks:
             keys += self.keyboards.hold()
         return keys
@@ -174,6 +181,22 @@ class Desk:
         mark_again(self._application, left)
         return work
 
+    def add_data(self, work: Work, users: Iterable[int], chats: Iterable[int]) -> None:
+        """Add the data of more users and chats to a work that is being done."""
+        before = set(work.slots)
+        self.plan.add_data(work, users, chats)
+        self._pin_for(work, [key for key in work.slots if key not in before])
+
+    def of_others(self, work: Work) -> set[str]:
+        """Return the keys of a work's data of which it is the turn in another work."""
+        keys = self._records.keys
+        return {
+            space.key(number)
+            for space, numbers in ((keys.users, work.users), (keys.chats, work.chats))
+            for number in numbers
+            if self.busy(work, number)
+        }
+
     def busy(self, work: Work, number: int) -> bool:
         """Whether it is the turn of this user or chat in another work than this."""
         name = self._records.keys.turns.key(number)
@@ -183,6 +206,10 @@ class Desk:
         """Keep these records in memory by so many more users of them."""
         for cell in self._ledger.concerned(keys):
             cell.pins += by
+
+    def _pin_for(self, work: Work, keys: Sequence[str]) -> None:
+        self.pin(keys, 1)
+        work.pinned += keys
 
     def ended_late(self, work: Work, pinned: Collection[str]) -> None:
         """Commit what a task of this work has changed later; these records were pinned for it."""

@@ -76,8 +76,9 @@ class Transactions:
         """Have PTB hold what it held before an update that is not stored, whoever uses it, too."""
         if work.inbox is None:
             return
+        others = self._desk.of_others(work)
         for key, slot in work.slots.items():
-            if slot is self._desk.plan.bot or key in work.running:
+            if slot is self._desk.plan.bot or key in work.running or key in others:
                 continue
             if not self._ledger.cell(key).waiting:  # what travels is undone if it does not arrive
                 self._ledger.revert(key)

@@ -40,6 +40,7 @@ class Work:
         chats: The ids of its chats.
         turns: The names under which it is processed: one after the other with all that share one.
         slots: Its records, by key.
+        pinned: The keys of those that are kept in memory for it.
         moves: The old and the new ids of chats that a handler has moved.
         gone: The keys of data that have moved: PTB may make an empty dict in their place.
         held: Its turns, and those of the work that it is part of.
@@ -57,6 +58,7 @@ class Work:
         self.chats = {number for number in chats if number is not None}
         self.turns: set[str] = set()
         self.slots: dict[str, Slot] = {}
+        self.pinned: list[str] = []
         self.moves: list[tuple[int, int]] = []
         self.gone: set[str] = set()
         self.held: set[str] = set()

@@ -9,7 +9,14 @@ import pytest
 from telegram.ext import ContextTypes, ConversationHandler, MessageHandler, TypeHandler, filters
 
 from sessionkit.codec import MsgpackCodec
-from sessionkit.errors import Applied, CodecError, StoreUnavailable, UnsupportedType, UpdateSetAside
+from sessionkit.errors import (
+    Applied,
+    CodecError,
+    StoreError,
+    StoreUnavailable,
+    UnsupportedType,
+    UpdateSetAside,
+)
 from sessionkit.ptb import SessionApplication, SessionPersistence, intake, on_commit
 from tests.ptb.conftest import UnsteadyStore, message
 from tests.ptb.test_inbox import KEYS, emptied, idle, stored, waiting, with_inbox
@@ -444,6 +451,39 @@ async def test_what_a_handler_edits_of_its_own_data_is_stored_with_its_update(
         await emptied(store)
         await idle(application)
     assert await stored(store) == ({7: {"n": 1, "edited": 1}, 8: {"n": 1}}, {}, {"n": 2})
+
+
+@pytest.mark.parametrize("fails", [1, 2], ids=["the one that marked", "the other"])
+async def test_what_is_marked_for_somebody_in_the_middle_of_an_update_is_stored_apart(
+    instance: Instances, store: GatedStore, fails: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_FIRST_PAUSE", 0.02)
+    outage: dict[int, list[StoreError | None]] = {fails: [StoreUnavailable("for now")]}
+    began, go_on = ({user: asyncio.Event() for user in (1, 2)} for _ in range(2))
+
+    async def handle(update: Update, context: Context) -> None:
+        assert update.effective_user is not None
+        user = update.effective_user.id
+        if user == 1:
+            context.application.user_data[2]["gift"] = 1
+            context.application.mark_data_for_update_persistence(user_ids=2)
+        else:
+            await count(update, context)
+        began[user].set()
+        await go_on[user].wait()
+        store.failing = outage.pop(user, [])
+
+    async with instance(handled_by(on_message(handle)), configure=with_inbox) as application:
+        for user in (1, 2):
+            await application.update_queue.put(message(application, user, "a", update_id=user))
+            await began[user].wait()
+        for user in (1, 2):
+            go_on[user].set()
+            while KEYS.inboxes.key(user) in await waiting(store):
+                store.saved.clear()
+                await store.saved.wait()
+        await idle(application)
+    assert (await stored(store))[0] == {2: {"gift": 1, "n": 1}}
 
 
 @pytest.mark.parametrize("spoilt", ["user_data", "chat_data", "bot_data"])
