@@ -12,6 +12,7 @@ from sessionkit.ptb.inbox import DurableInbox
 from sessionkit.ptb.jobs import SessionJobQueue
 from sessionkit.ptb.migration import migrate_chat
 from sessionkit.ptb.persistence import SessionPersistence
+from sessionkit.ptb.replayed import merge_records
 from sessionkit.ptb.telegram_objects import register_telegram_objects
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "SessionApplication",
     "SessionJobQueue",
     "SessionPersistence",
+    "merge_records",
     "migrate_chat",
     "on_commit",
     "register_telegram_objects",

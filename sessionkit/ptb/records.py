@@ -10,12 +10,12 @@ from sessionkit.ptb.data_keys import DataKeys
 from sessionkit.ptb.flights import Flights
 from sessionkit.ptb.ledger import Ledger
 from sessionkit.ptb.merging import Merging
+from sessionkit.ptb.replayed import merge_records
 from sessionkit.ptb.telegram_objects import register_telegram_objects
 from sessionkit.ptb.values import Values
 from sessionkit.ptb.writes import Writer
 from sessionkit.quarantine import Quarantine
 from sessionkit.registry import open_store
-from sessionkit.resilience import merge_dicts
 from sessionkit.resilience.states import Subscribers
 from sessionkit.settings import Settings
 from sessionkit.store import SessionStore
@@ -91,7 +91,7 @@ class Records:
         self.subscribers = Subscribers()
         self._given = store
         # What is journaled in an outage is merged as everything else is.
-        self._options = {"on_conflict": merge_dicts(self._codec, add_ints=True), **options}
+        self._options = {"on_conflict": merge_records(self._codec, key_prefix=self._prefix), **options}
         self._store: SessionStore | None = self._open()
         self.values = Values(self._codec, self.keys, lambda: self.store().capabilities.max_value_bytes, bot)
         self.ledger = Ledger(
