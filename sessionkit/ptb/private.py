@@ -11,6 +11,7 @@ name                                                      what for
 ``Application._user_data``, ``._chat_data``               put there, and removed, what others wrote
 ``Application._{user,chat}_ids_to_be_{updated,deleted}_in_persistence``  what changed outside of an update
 ``Application._conversation_handler_conversations``       the states by handler name
+``ConversationHandler._conversations``                    the states of one that is not persistent
 ``TrackingDict``                                          a state changed, or put there unmarked
 ``PendingState``                                          the state while a non-blocking handler runs
 ``ConversationHandler._trigger_timeout``                  tells a conversation's timeout from other jobs
@@ -29,7 +30,7 @@ from telegram.ext._picklepersistence import _BotUnpickler
 from telegram.ext._utils.trackingdict import TrackingDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, MutableMapping
 
     from telegram import Update
     from telegram.ext import Application
@@ -132,6 +133,11 @@ def put_state(application: AnyApplication, name: str, key: ConversationKey, stat
         states.data.pop(key, None)
     else:
         states.update_no_track({key: state})
+
+
+def passing_states(handler: ConversationHandler[Any]) -> MutableMapping[ConversationKey, object]:
+    """Return the states of a handler that is not persistent, as PTB has them in memory."""
+    return handler._conversations
 
 
 def conversation_keys(application: AnyApplication, name: str) -> list[ConversationKey]:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from telegram.ext import ConversationHandler
 
-from sessionkit.ptb.private import is_running, put_chat_data, put_state, put_user_data, read_state
+from sessionkit.ptb.private import (
+    is_running,
+    passing_states,
+    put_chat_data,
+    put_state,
+    put_user_data,
+    read_state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,6 +172,33 @@ class ConversationSlot:
         """See ``Slot.write``; what is stored as ended has ended."""
         state = None if value == ConversationHandler.END else value
         put_state(self._application, self.name, self.parts, state)
+
+
+class PassingState:
+    """The state of a conversation that is not persistent: it can be put back, and is never stored.
+
+    Args:
+        handler: The conversation's handler.
+        key: The conversation's key.
+    """
+
+    __slots__ = ("_before", "_key", "_states")
+
+    def __init__(self, handler: ConversationHandler[Any], key: ConversationKey) -> None:
+        self._states = passing_states(handler)
+        self._key = key
+        self._before: object | None = None
+
+    def note(self) -> None:
+        """Take note of the state as it is now."""
+        self._before = self._states.get(self._key)
+
+    def put_back(self) -> None:
+        """Have PTB hold the state that was noted."""
+        if self._before is None:
+            self._states.pop(self._key, None)
+        else:
+            self._states[self._key] = self._before
 
 
 def refill(live: object | None, value: object) -> object:

@@ -53,6 +53,8 @@ class Transactions:
         """
         assert work.inbox is not None
         handled = work.inbox.handled.key
+        for state in work.passing:
+            state.note()
         await self._ledger.drop_damaged(handled)
         if handled in self._ledger.unreadable:
             raise self._ledger.unreadable[handled]
@@ -76,6 +78,8 @@ class Transactions:
         """Have PTB hold what it held before an update that is not stored, whoever uses it, too."""
         if work.inbox is None:
             return
+        for state in work.passing:
+            state.put_back()
         others = self._desk.of_others(work)
         for key, slot in work.slots.items():
             if slot is self._desk.plan.bot or key in work.running or key in others:

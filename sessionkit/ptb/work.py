@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from telegram import Update
 from telegram.ext import ConversationHandler
 
-from sessionkit.ptb.slots import ChatSlot, ConversationSlot, UserSlot
+from sessionkit.ptb.slots import ChatSlot, ConversationSlot, PassingState, UserSlot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,6 +47,7 @@ class Work:
         open: Whether it is still being processed.
         bot: The bot's data as it sees them, where it is stored by itself; None: as everybody does.
         inbox: The updates of its user, where they are stored first; None once it is stored itself.
+        passing: The states of its conversations that are not persistent.
         running: The keys of conversations in which an earlier update's handler still ran as it began.
     """
 
@@ -65,6 +66,7 @@ class Work:
         self.open = True
         self.bot: BotCopy | None = None
         self.inbox: UserUpdates | None = None
+        self.passing: list[PassingState] = []
         self.running: set[str] = set()
 
     def again(self) -> Work:
@@ -104,6 +106,7 @@ class WorkPlan:
         self._timeouts = timeouts
         self._keys = persistence.records.keys
         self._conversations: list[ConversationHandler[Any]] | None = None
+        self._passing: list[ConversationHandler[Any]] = []
         self.bot = bot
 
     def changed(self) -> None:
@@ -115,7 +118,9 @@ class WorkPlan:
         """The persistent conversations, nested ones included."""
         if self._conversations is None:
             handlers = [handler for group in self._application.handlers.values() for handler in group]
-            self._conversations = list(_persistent(handlers))
+            every = list(_conversations(handlers, lasting=True))
+            self._conversations = [handler for handler, lasts in every if lasts]
+            self._passing = [handler for handler, lasts in every if not lasts]
         return self._conversations
 
     def update(self, update: object) -> Work:
@@ -133,6 +138,10 @@ class WorkPlan:
                     work.add(self._timeouts.slot(handler.name, key))
                 if not (handler.per_user or handler.per_chat):
                     work.turns.add(self._keys.turns.key("message", *key))
+        for handler in self._passing:
+            key = conversation_key(handler, update)
+            if key is not None:
+                work.passing.append(PassingState(handler, key))
         if user_id is None and chat_id is None:
             work.turns.add(self._keys.turns.key("update", update.update_id))
         return work
@@ -229,13 +238,15 @@ def working(work: Work) -> Iterator[None]:
         _current.reset(token)
 
 
-def _persistent(
-    handlers: Iterable[BaseHandler[Any, Any, Any]],
-) -> Iterator[ConversationHandler[Any]]:
+def _conversations(
+    handlers: Iterable[BaseHandler[Any, Any, Any]], *, lasting: bool
+) -> Iterator[tuple[ConversationHandler[Any], bool]]:
+    """Yield conversations, nested ones too, and whether they are persistent, and those around them are."""
     for handler in handlers:
-        if isinstance(handler, ConversationHandler) and handler.persistent:
-            yield handler
+        if isinstance(handler, ConversationHandler):
+            lasts = lasting and handler.persistent
+            yield handler, lasts
             inner: list[BaseHandler[Any, Any, Any]] = [*handler.entry_points, *handler.fallbacks]
             for state in handler.states.values():
                 inner += state
-            yield from _persistent(list(dict.fromkeys(inner)))
+            yield from _conversations(list(dict.fromkeys(inner)), lasting=lasts)

@@ -453,6 +453,32 @@ async def test_what_a_handler_edits_of_its_own_data_is_stored_with_its_update(
     assert await stored(store) == ({7: {"n": 1, "edited": 1}, 8: {"n": 1}}, {}, {"n": 2})
 
 
+async def test_a_state_that_is_never_stored_is_undone_with_its_update(
+    instance: Instances, store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_FIRST_PAUSE", 0.02)
+
+    async def step(update: Update, context: Context) -> int:
+        await count(update, context)
+        assert context.user_data is not None
+        return ConversationHandler.END if context.user_data["n"] == 3 else int(context.user_data["n"])
+
+    handlers = [
+        ConversationHandler(
+            entry_points=[MessageHandler(filters.Text(["1"]), step)],
+            states={1: [MessageHandler(filters.Text(["2"]), step)], 2: [on_message(step)]},
+            fallbacks=[],
+        )
+    ]
+    async with instance(handled_by(*handlers), configure=with_inbox) as application:
+        for number in (1, 2, 3):
+            store.failing = [StoreUnavailable("for now")]
+            await application.update_queue.put(message(application, 7, f"{number}", update_id=number))
+            await emptied(store)
+            await idle(application)
+    assert (await stored(store))[0] == {7: {"n": 3}}
+
+
 @pytest.mark.parametrize("fails", [1, 2], ids=["the one that marked", "the other"])
 async def test_what_is_marked_for_somebody_in_the_middle_of_an_update_is_stored_apart(
     instance: Instances, store: GatedStore, fails: int, monkeypatch: pytest.MonkeyPatch
