@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from sessionkit.cli.stores import open_source_driver
 from sessionkit.errors import ConfigurationError
 from sessionkit.registry import open_driver
 from sessionkit.resilience import StoreFile
@@ -28,7 +29,7 @@ async def show_journal(url: str, move_to: str | None) -> None:
         ConfigurationError: The URL is that of no file, or ``move_to`` that of no store that tells its place;
             or the journal is to be moved and in use.
     """
-    file = StoreFile.of(open_driver(url))
+    file = StoreFile.of(open_source_driver(url))
     try:
         if move_to is not None:
             await _move(file, move_to)

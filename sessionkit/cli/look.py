@@ -6,15 +6,15 @@ from rich.console import Console
 from rich.pretty import Pretty
 
 from sessionkit.cli.reading import showing_codec, time_of
+from sessionkit.cli.stores import open_source
 from sessionkit.codec import read_info
 from sessionkit.errors import CodecError
-from sessionkit.registry import open_store
 
 
 async def list_keys(prefix: str, url: str | None) -> None:
     """Print the keys that start with a prefix, each once."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    async with open_store(url, outage="raise") as store:
+    async with open_source(url) as store:
         for key in sorted({key async for key in store.scan(prefix)}):
             console.print(key)
 
@@ -26,7 +26,7 @@ async def show_record(key: str, url: str | None, *, header: bool) -> bool:
         CodecError: It cannot be decoded, or holds types that a bot has registered.
     """
     codec = showing_codec()
-    async with open_store(url, outage="raise") as store:
+    async with open_source(url) as store:
         record = await store.get(key)
     if record is None:
         Console(stderr=True).print(
@@ -60,6 +60,6 @@ def _print_header(value: bytes) -> None:
 
 async def ping_store(url: str | None) -> None:
     """Print how long the store takes to answer."""
-    async with open_store(url, outage="raise") as store:
+    async with open_source(url) as store:
         seconds = await store.ping()
     Console().print(f"answered in {seconds * 1000:.1f} ms", highlight=False)

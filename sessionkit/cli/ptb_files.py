@@ -12,8 +12,8 @@ from rich.console import Console
 from sessionkit.cli.codecs import CodecOption, load_codec
 from sessionkit.cli.options import PrefixOption
 from sessionkit.cli.places import FromOption, OverwriteOption, ToOption
+from sessionkit.cli.stores import open_source, open_target
 from sessionkit.errors import ConfigurationError
-from sessionkit.registry import open_store
 from sessionkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _import(
     from sessionkit.ptb.contents import Importer
 
     async def run() -> Outcome:
-        async with open_store(to, outage="raise") as store:
+        async with open_target(to, trial=trial) as store:
             await store.ping()
             start = Settings.load().prefix if prefix is None else prefix
             persistence = SessionPersistence(store, key_prefix=start, codec=own.codec)
@@ -130,7 +130,7 @@ async def _export(file: Path, own: BotCodec, source: str | None, prefix: str | N
     from sessionkit.ptb.pickles import stand_in_bot, write_pickle
 
     bot = stand_in_bot()
-    async with open_store(source, outage="raise") as store:
+    async with open_source(source) as store:
         start = Settings.load().prefix if prefix is None else prefix
         persistence = SessionPersistence(store, key_prefix=start, codec=own.codec)
         persistence.set_bot(bot)

@@ -11,9 +11,9 @@ from rich.pretty import Pretty
 
 from sessionkit.cli.options import PrefixOption, StoreOption
 from sessionkit.cli.reading import reading_codec, showing_codec, time_of
+from sessionkit.cli.stores import open_source
 from sessionkit.errors import CodecError, ConfigurationError, SessionKitError
 from sessionkit.quarantine import Entry, Quarantine
-from sessionkit.registry import open_store
 from sessionkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,14 +78,14 @@ async def _list(prefix: str | None, url: str | None) -> bool:
         all_readable = False
         _console(stderr=True).print(f"not readable: {key}: {error}")
 
-    async with open_store(url, outage="raise") as store:
+    async with open_source(url) as store:
         async for entry in _quarantine(store, prefix).entries(unreadable):
             _console().print(f"{entry.key}  {time_of(entry.moved)}  {entry.reason}")
     return all_readable
 
 
 async def _show(key: str, prefix: str | None, url: str | None) -> bool:
-    async with open_store(url, outage="raise") as store:
+    async with open_source(url) as store:
         entry = await _quarantine(store, prefix).get(key)
     if entry is None:
         return _missing(key)
@@ -109,7 +109,7 @@ def _print_value(entry: Entry) -> None:
 
 
 async def _restore(key: str, prefix: str | None, url: str | None, expires_in: float | None) -> bool:
-    async with open_store(url, outage="raise") as store:
+    async with open_source(url) as store:
         quarantine = _quarantine(store, prefix)
         entry = await quarantine.get(key)
         if entry is None:
@@ -120,7 +120,7 @@ async def _restore(key: str, prefix: str | None, url: str | None, expires_in: fl
 
 
 async def _purge(keys: list[str], every: bool, prefix: str | None, url: str | None) -> None:
-    async with open_store(url, outage="raise") as store:
+    async with open_source(url) as store:
         quarantine = _quarantine(store, prefix)
         removed = (
             await quarantine.purge_all() if every else sum([await quarantine.purge(key) for key in keys])

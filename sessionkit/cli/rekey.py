@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from sessionkit.cli.reading import reading_codec
+from sessionkit.cli.stores import open_source_driver
 from sessionkit.codec import read_info
 from sessionkit.codec.envelope import HEADER_BYTES, schema_of, seal
 from sessionkit.codec.wrapping import reencrypt
 from sessionkit.errors import CodecError, ConfigurationError, InvalidKey, VersionConflict
 from sessionkit.quarantine import NAMESPACE, Quarantine
-from sessionkit.registry import open_driver
 from sessionkit.settings import Settings
 from sessionkit.store import RecodingStore, read_all
 
@@ -49,7 +49,7 @@ async def rekey_records(prefix: str | None, url: str | None) -> bool:
     keyring = settings.keyring()
     if keyring is None:
         raise ConfigurationError("rekey needs SESSIONKIT_ENCRYPTION_KEYS or SESSIONKIT_ENCRYPTION_KEYS_FILE")
-    store = open_driver(url)
+    store = open_source_driver(url)
     async with store:
         if not isinstance(store, RecodingStore):
             raise ConfigurationError(f"{store!r} is of a driver that cannot rekey: it is no RecodingStore")

@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from sessionkit.cli.options import PrefixOption
 from sessionkit.cli.places import FromOption, OverwriteOption, ToOption
+from sessionkit.cli.stores import open_source_driver
 from sessionkit.errors import ConfigurationError, CorruptRecord
 from sessionkit.registry import open_driver
 from sessionkit.settings import Settings
@@ -57,10 +58,11 @@ def copy(
 
 
 async def _export(file: Path, source: str | None, prefix: str) -> bool:
-    async with open_driver(source) as store:
+    async with open_source_driver(source) as store:
         reader = SourceReader(store, prefix)
+        found = await _keys(reader, prefix)
         with ExportWriter(file, prefix) as writer, _progress() as progress:
-            keys = [key for key in await reader.keys() if key not in writer.keys]
+            keys = [key for key in found if key not in writer.keys]
             task = progress.add_task("exporting", total=len(keys))
             async for page in reader.pages(keys):
                 writer.append(page)
@@ -91,15 +93,22 @@ async def _import(file: Path, to: str | None, *, overwrite: bool, partial: bool)
 
 
 async def _copy(source: str | None, to: str | None, prefix: str, *, overwrite: bool) -> bool:
-    async with open_driver(source) as from_store, open_driver(to) as to_store:
+    async with open_source_driver(source) as from_store, open_driver(to) as to_store:
         reader, writer = SourceReader(from_store, prefix), TargetWriter(to_store, overwrite=overwrite)
-        keys = await reader.keys()
+        keys = await _keys(reader, prefix)
         with _progress() as progress:
             task = progress.add_task("copying", total=len(keys))
             async for page in reader.pages(keys):
                 await writer.write(page)
                 progress.advance(task, len(page))
     return _report(writer, reader.damaged)
+
+
+async def _keys(reader: SourceReader, prefix: str) -> list[str]:
+    keys = await reader.keys()
+    if not keys:
+        raise ConfigurationError(f"there is nothing under {prefix!r}; a prefix that is not the bot's?")
+    return keys
 
 
 def _report(writer: TargetWriter, damaged: list[str]) -> bool:

@@ -11,12 +11,13 @@ from typer.main import get_command
 
 from sessionkit.cli import main
 from sessionkit.cli.main import app
-from sessionkit.codec import MsgpackCodec
+from sessionkit.codec import MsgpackCodec, new_key
 from sessionkit.registry import open_store
 from sessionkit.testing.servers import RedisServer
 
 if TYPE_CHECKING:
     from sessionkit.testing.servers import ServerBinary
+    from tests.command import Command
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -173,6 +174,40 @@ def test_every_command_and_option_has_help_and_is_documented(name: str) -> None:
         if parameter.name != "help":
             assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
             assert any(text.upper() in documentation.upper() for text in parameter.opts)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls"],
+        ["show", "telegram_bot:session:1"],
+        ["ping"],
+        ["rekey"],
+        ["quarantine", "ls"],
+        ["quarantine", "purge", "--all"],
+        ["export", "records.jsonl"],
+        ["copy", "--to", "sqlite:///new.db"],
+        ["export-pickle", "bot.pickle"],
+        ["journal", "sqlite:///missing.db"],
+    ],
+)
+def test_a_missing_file_is_no_empty_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("SESSIONKIT_URL", "sqlite:///missing.db")
+    monkeypatch.setenv("SESSIONKIT_ENCRYPTION_KEYS", new_key("2026"))
+    named = "" if arguments[0] == "journal" else "SESSIONKIT_URL: "
+    refused = f"sessionkit: {named}there is no file {tmp_path / 'missing.db'}; correct the path"
+    assert command(*arguments) == (refused, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_look_needs_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """What the bot's settings say of its journal must not stop a command that uses none."""
+    (tmp_path / "bot.db").touch()
+    monkeypatch.setenv("SESSIONKIT_URL", "sqlite:///bot.db")
+    monkeypatch.setenv("SESSIONKIT_JOURNAL", "sqlite:///outage.db")
+    assert command("ls") == (0, "", "")
 
 
 async def test_journal_shows_what_waits_and_moves_it(tmp_path: Path) -> None:

@@ -184,6 +184,8 @@ def test_a_file_that_is_not_finished_is_taken_only_where_that_is_said(
         (["copy", "--from", "memory://", "--to", "memory://"], "copy needs two stores"),
         (["import", "missing", "--to", "memory://"], "missing cannot be read: No such file"),
         (["export", "here", "--from", "redis://:hunter2@127.0.0.1:1"], "cannot be reached"),
+        (["export", "here", "--from", "memory://"], "there is nothing under 'telegram_bot:'; a prefix"),
+        (["copy", "--from", "memory://", "--to", "sqlite:///new.db", "--prefix", "x"], "nothing under 'x'"),
     ],
 )
 def test_what_is_wrong_is_said(command: Command, arguments: list[str], says: str) -> None:
@@ -193,3 +195,4 @@ def test_what_is_wrong_is_said(command: Command, arguments: list[str], says: str
     assert code.startswith("sessionkit: ")
     assert says in code
     assert "hunter2" not in code
+    assert list(Path().iterdir()) == []
