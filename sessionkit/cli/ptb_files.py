@@ -17,6 +17,8 @@ from sessionkit.errors import ConfigurationError
 from sessionkit.settings import Settings
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from sessionkit.cli.codecs import BotCodec
     from sessionkit.ptb.contents import Contents, Outcome
 
@@ -80,11 +82,14 @@ def export_pickle(
     prefix: PrefixOption = None,
     codec: CodecOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take what can be read where something cannot.")
+    ] = False,
 ) -> None:
     """Write what a SessionPersistence keeps into a file of a PicklePersistence."""
     if file.exists() and not overwrite:
         raise ConfigurationError(f"{file} is there already; --overwrite replaces it")
-    if not asyncio.run(_export(file, load_codec(codec), source, prefix)):
+    if not asyncio.run(_export(file, load_codec(codec), source, prefix, partial=partial)):
         raise typer.Exit(1)
 
 
@@ -116,15 +121,25 @@ def _print_outcome(outcome: Outcome, *, trial: bool) -> None:
         aside.print(f"left out: {left_out}")
     for key in outcome.conflicts:
         aside.print(f"kept: {key} is there with other data; --overwrite replaces it")
-    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(outcome.written.items()))
     Console(soft_wrap=True, highlight=False).print(
-        f"{'would write' if trial else 'written'}: {kinds or 'nothing'}; unchanged: {outcome.unchanged};"
+        f"{'would write' if trial else 'written'}: {_kinds(outcome.written)}; unchanged: {outcome.unchanged};"
         f" left out: {len(outcome.left_out)}; conflicts: {len(outcome.conflicts)}"
     )
 
 
-async def _export(file: Path, own: BotCodec, source: str | None, prefix: str | None) -> bool:
-    """Write the file and say what is in it; return whether everything could be read."""
+def _kinds(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()) if number) or "nothing"
+
+
+async def _export(
+    file: Path, own: BotCodec, source: str | None, prefix: str | None, *, partial: bool
+) -> bool:
+    """Write the file and say what is in it; return whether everything could be read.
+
+    Raises:
+        ConfigurationError: Something could not be read, and ``partial`` is false; or there is nothing, or the
+            file cannot be written.
+    """
     from sessionkit.ptb import SessionPersistence
     from sessionkit.ptb.contents import count_unreadable, read_contents
     from sessionkit.ptb.pickles import stand_in_bot, write_pickle
@@ -135,11 +150,14 @@ async def _export(file: Path, own: BotCodec, source: str | None, prefix: str | N
         persistence = SessionPersistence(store, key_prefix=start, codec=own.codec)
         persistence.set_bot(bot)
         contents = await read_contents(persistence, store, start)
-        unreadable = await count_unreadable(contents, store, start)
+    unreadable = count_unreadable(persistence)
+    if unreadable and not partial:
+        raise ConfigurationError(
+            f"not readable: {unreadable}, and nothing is written: types of the bot's own need its --codec;"
+            " or take what can be read by --partial"
+        )
     await write_pickle(contents, file, bot)
-    states = sum(map(len, contents.conversations.values()))
     Console(soft_wrap=True, highlight=False).print(
-        f"written: {len(contents.users)} user_data, {len(contents.chats)} chat_data, {states} conversation;"
-        f" not readable: {unreadable}"
+        f"written: {_kinds(contents.counts())}; not readable: {unreadable}"
     )
     return not unreadable

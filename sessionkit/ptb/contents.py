@@ -43,6 +43,16 @@ class Contents(NamedTuple):
     callbacks: CallbackData | None
     conversations: dict[str, dict[ConversationKey, object]]
 
+    def counts(self) -> Counter[str]:
+        """Return how many values there are, by kind; the bot's data and the callback data are one each."""
+        return Counter(
+            user_data=len(self.users),
+            chat_data=len(self.chats),
+            bot_data=int(not _is_empty(self.bot)),
+            callback_data=int(self.callbacks is not None),
+            conversation=sum(map(len, self.conversations.values())),
+        )
+
 
 async def read_contents(persistence: SessionPersistence, store: SessionStore, prefix: str) -> Contents:
     """Return all that a persistence keeps in a store; what cannot be read is logged and left out.
@@ -66,25 +76,9 @@ async def read_contents(persistence: SessionPersistence, store: SessionStore, pr
     )
 
 
-async def count_unreadable(contents: Contents, store: SessionStore, prefix: str) -> int:
-    """Return how many records the contents lack of users, chats and conversations.
-
-    Args:
-        contents: What was read.
-        store: From where.
-        prefix: The prefix of the keys.
-
-    Raises:
-        StoreError: The store could not be asked.
-    """
-    keys = DataKeys(prefix)
-    there = {
-        key
-        for start in (keys.users.start, keys.chats.start, keys.conversations.start)
-        async for key in store.scan(start)
-    }
-    read = len(contents.users) + len(contents.chats) + sum(map(len, contents.conversations.values()))
-    return max(0, len(there) - read)
+def count_unreadable(persistence: SessionPersistence) -> int:
+    """Return how many records ``read_contents`` left out, as the persistence could not read them."""
+    return len(persistence.records.ledger.unreadable)
 
 
 @dataclass

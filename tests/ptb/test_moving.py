@@ -196,7 +196,7 @@ async def test_a_bot_moves_in_mid_conversation(
         await bob.send("Mine").expects("Mine, Bob, (1, 50)")
 
     export = ("export-pickle", "back.pickle", "--from", url, "--codec", "shop_that_moves:codec")
-    counts = "written: 1002 user_data, 0 chat_data, 0 conversation; not readable: 0\n"
+    counts = "written: 1 bot_data, 1 callback_data, 1002 user_data; not readable: 0\n"
     assert await asyncio.to_thread(command, *export) == (0, counts, "")
     returned: Any = PicklePersistence(tmp_path / "back.pickle")
     async with running(returned, add_shop, configure=build) as application:
@@ -218,6 +218,31 @@ async def test_without_the_bots_codec_its_classes_are_named(
     assert (code, told) == (1, "written: 1 user_data; unchanged: 0; left out: 1; conflicts: 0\n")
     assert left_out.startswith("left out: user_data.7.order: shop_that_moves.Order is not a type")
     assert await asyncio.to_thread(command, "ls", "--url", url) == (0, "shop:user_data:7\n", "")
+
+
+def test_nothing_is_exported_without_what_cannot_be_read(tmp_path: Path, shop: Any, command: Command) -> None:
+    """Neither the bot's data nor a user's may be missing from a file without a word of it."""
+    url = f"sqlite:///{tmp_path / 'bot.db'}"
+    persistence = SessionPersistence(url, codec=shop.codec)
+
+    async def keep() -> None:
+        await persistence.update_bot_data({"order": shop.Order("pen")})
+        await persistence.update_user_data(7, {"order": shop.Order("pen")})
+        await persistence.update_chat_data(5, {"n": 1})
+        await persistence.flush()
+
+    asyncio.run(keep())
+    export = ("export-pickle", "back.pickle", "--from", url)
+    code, told, _ = command(*export)
+    assert told == ""
+    assert code == (
+        "sessionkit: not readable: 2, and nothing is written: types of the bot's own need its --codec;"
+        " or take what can be read by --partial"
+    )
+    assert not (tmp_path / "back.pickle").exists()
+    assert command(*export, "--partial")[:2] == (1, "written: 1 chat_data; not readable: 2\n")
+    code, told, _ = command(*export, "--codec", "shop_that_moves:codec", "--overwrite")
+    assert (code, told) == (0, "written: 1 bot_data, 1 chat_data, 1 user_data; not readable: 0\n")
 
 
 def test_json_is_imported(tmp_path: Path, command: Command) -> None:
