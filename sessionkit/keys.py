@@ -35,9 +35,9 @@ class KeySpace:
     prefix: str = DEFAULT_PREFIX
 
     def __post_init__(self) -> None:
-        if not self.namespace or ":" in self.namespace or not _PREFIX.fullmatch(self.namespace):
+        if not _is_plain(self.namespace) or not self.namespace or ":" in self.namespace:
             raise InvalidKey(f"{self.namespace!r}: a namespace is made of letters, digits and _ . ~ -")
-        if not _PREFIX.fullmatch(self.prefix):
+        if not _is_plain(self.prefix):
             raise InvalidKey(f"{self.prefix!r}: a key prefix is made of letters, digits and _ . ~ : -")
 
     @property
@@ -70,6 +70,10 @@ class KeySpace:
         if not key.startswith(self.start):
             raise InvalidKey(f"{key!r} does not start with {self.start!r}")
         return tuple(_decode(part) for part in key[len(self.start) :].split(":"))
+
+
+def _is_plain(text: object) -> bool:
+    return isinstance(text, str) and _PREFIX.fullmatch(text) is not None
 
 
 def _encode(part: KeyPart) -> str:

@@ -10,7 +10,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, RecordTooLarge, VersionConflict
+from sessionkit.errors import (
+    CodecError,
+    ConfigurationError,
+    CorruptRecord,
+    InvalidKey,
+    RecordTooLarge,
+    VersionConflict,
+)
 from sessionkit.keys import KeySpace
 from sessionkit.store import ABSENT, Where, read_all
 
@@ -33,6 +40,16 @@ _PIECE: Final = 256 * 1024
 
 DEFAULT_KEPT_FOR: Final = 30 * 86_400.0
 """Seconds that an entry is kept: thirty days."""
+
+
+def check_on_corrupt(on_corrupt: str) -> None:
+    """Refuse what is no ``OnCorrupt``.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if on_corrupt not in ("raise", "quarantine"):
+        raise ConfigurationError(f"on_corrupt is 'raise' or 'quarantine', not {on_corrupt!r}")
 
 
 class Entry(NamedTuple):

@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 
-CORE: Final = "errors keys store codec quarantine telemetry settings resilience registry service"
+CORE: Final = "errors arguments keys store codec quarantine telemetry settings resilience registry service"
 MAY_IMPORT: Final = {
     "errors": "",
+    "arguments": "errors",
     "keys": "errors",
-    "store": "errors",
+    "store": "errors arguments",
     "codec": "errors",
-    "quarantine": "errors keys store codec",
+    "quarantine": "errors arguments keys store codec",
     "telemetry": "errors store",
     "settings": "errors keys codec",
     "resilience": "errors keys store telemetry",
     "registry": "errors keys store telemetry settings resilience",
-    "service": "errors keys store codec quarantine telemetry settings resilience",
+    "service": "errors arguments keys store codec quarantine telemetry settings resilience",
     "transfer": "errors store",
     "testing": CORE,
     "ptb": CORE,

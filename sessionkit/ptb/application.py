@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from telegram import Update
 from telegram.ext import Application, JobQueue
 
+from sessionkit.arguments import check_names, check_number, check_whole
 from sessionkit.errors import ConfigurationError, SessionKitError
 from sessionkit.ptb.commits import current
 from sessionkit.ptb.desk import Desk
@@ -58,7 +59,7 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         kwargs: What the builder gives.
 
     Raises:
-        ConfigurationError: An argument is out of its range.
+        ConfigurationError: An argument is unknown or out of its range.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
         sweep: float = DEFAULT_SWEEP,
         **kwargs: Any,
     ) -> None:
-        for name, value in (("max_cached", max_cached), ("lease", lease), ("sweep", sweep)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ConfigurationError(f"{name} is a number above 0, not {value!r}")
+        check_names(type(self), kwargs)
+        check_whole("max_cached", max_cached)
+        check_number("lease", lease)
+        check_number("sweep", sweep)
         if isinstance(kwargs.get("update_queue"), type):
             raise ConfigurationError(
                 "update_queue takes a queue, not its class: update_queue(DurableInbox())"
@@ -109,9 +111,11 @@ class SessionApplication(Application[Any, Any, Any, Any, Any, Any]):
 
         Raises:
             StoreUnavailable: It gives none.
-            ConfigurationError: A persistent conversation has a timeout, and the job queue is not a
-                ``SessionJobQueue``; or the queue is a ``DurableInbox``, and the store is not atomic.
+            ConfigurationError: Another application uses the persistence; or a persistent conversation has a
+                timeout, and the job queue is not a ``SessionJobQueue``; or the queue is a ``DurableInbox``,
+                and the store is not atomic.
         """
+        self._session_persistence.set_bot(self.bot)
         queue = self.job_queue
         if queue is not None and not isinstance(queue, SessionJobQueue):
             for handler in self._plan.conversations:

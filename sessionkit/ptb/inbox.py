@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from telegram import Update
 from telegram.error import NetworkError
 
+from sessionkit.arguments import check_whole
 from sessionkit.errors import ConfigurationError, SessionKitError
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class DurableInbox(asyncio.Queue[object]):
 
     def __init__(self, maxsize: int = DEFAULT_MAXSIZE, *, attempts: int = DEFAULT_ATTEMPTS) -> None:
         for name, number in (("maxsize", maxsize), ("attempts", attempts)):
-            if type(number) is not int or number <= 0:
-                raise ConfigurationError(f"{name} is a whole number above 0, not {number!r}")
+            check_whole(name, number)
         super().__init__(maxsize)
         # PTB takes updates out at once where it processes several, and has them wait in tasks: those count.
         self._room = asyncio.Semaphore(maxsize)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from telegram.ext import BasePersistence, ContextTypes, PersistenceInput
 
+from sessionkit.arguments import check_kind, check_number
 from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord, InvalidKey, SessionKitError
 from sessionkit.ptb.records import Records
 from sessionkit.ptb.slots import DictSlot
 from sessionkit.store import SessionStore, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Iterator, MutableMapping
+
+    from telegram import Bot
 
     from sessionkit.codec import Codec
     from sessionkit.keys import KeyPart, KeySpace
@@ -70,7 +73,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         records: The store and what is known of it; for ``SessionApplication``.
 
     Raises:
-        ConfigurationError: The URL or an option is wrong.
+        ConfigurationError: The URL, an argument or an option is wrong.
         InvalidKey: The prefix cannot be part of a key.
     """
 
@@ -88,6 +91,9 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         callback_ttl: float | None = DEFAULT_CALLBACK_TTL,
         **options: Any,
     ) -> None:
+        check_kind("store_data", store_data, PersistenceInput)
+        check_number("update_interval", update_interval)
+        check_kind("context_types", context_types, ContextTypes)
         super().__init__(store_data=store_data, update_interval=update_interval)
         if loading not in (None, "eager", "lazy"):
             raise ConfigurationError(f"loading is 'eager', 'lazy' or None, not {loading!r}")
@@ -98,6 +104,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self._writer = self.records.writer
         self._loading = loading
         self._per_update = False
+        self._in_use = False
         self._touched: dict[str, tuple[Any, int]] = {}
         self._behind: asyncio.Task[None] | None = None
         self._keyboards: dict[str, float] = {}
@@ -110,6 +117,20 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         self._per_update = True
         if self._loading is None:
             self._loading = "lazy"
+
+    def set_bot(self, bot: Bot) -> None:
+        """Take the bot that loaded objects work with; PTB gives it when an application is built.
+
+        Raises:
+            ConfigurationError: An application with another bot uses this persistence: it has loaded from it,
+                and was not shut down.
+        """
+        if self._in_use and bot is not self.bot:
+            raise ConfigurationError(
+                "this SessionPersistence is in use by another application: give each one of its own, or shut"
+                " the other down first"
+            )
+        super().set_bot(bot)
 
     def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
         """Call back at each conflict in which a change of this process was given up for somebody else's.
@@ -237,6 +258,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
         Raises:
             SessionKitError: The store did not acknowledge everything: what is left is lost with the process.
         """
+        self._in_use = False
         if self._behind is not None:
             self._behind.cancel()
             await asyncio.wait([self._behind])
@@ -290,6 +312,7 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def _load_by_id(self, space: KeySpace, kind: type[Any]) -> dict[int, Any]:
         if self._loading == "lazy":
+            self._in_use = True
             if not self._per_update and not issubclass(kind, dict):
                 raise ConfigurationError(
                     f"loading='lazy' fills dicts in place, and {kind.__name__} is none:"
@@ -306,23 +329,35 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def _load_all(self, space: KeySpace, start: str) -> dict[tuple[KeyPart, ...], Any]:
         found: dict[tuple[KeyPart, ...], Any] = {}
-        async for key, record in read_all(self.records.store(), start, self._ledger.keep_unreadable):
-            try:
-                parts = space.parts(key)
-            except InvalidKey as error:
-                logger.warning("key of somebody else passed over: %s", error, extra={"key": key})
-                continue
-            with suppress(CodecError):
-                found[parts] = await self._ledger.loaded(key, record)
+        with self._starting():
+            async for key, record in read_all(self.records.store(), start, self._ledger.keep_unreadable):
+                try:
+                    parts = space.parts(key)
+                except InvalidKey as error:
+                    logger.warning("key of somebody else passed over: %s", error, extra={"key": key})
+                    continue
+                with suppress(CodecError):
+                    found[parts] = await self._ledger.loaded(key, record)
         return found
 
     async def _load_one(self, key: str) -> Any:
-        try:
-            record = await self.records.store().get(key)
-        except CorruptRecord as error:
-            self._ledger.keep_unreadable(key, error)
-            return None
-        if record is not None:
-            with suppress(CodecError):
-                return await self._ledger.loaded(key, record)
+        with self._starting():
+            try:
+                record = await self.records.store().get(key)
+            except CorruptRecord as error:
+                self._ledger.keep_unreadable(key, error)
+                return None
+            if record is not None:
+                with suppress(CodecError):
+                    return await self._ledger.loaded(key, record)
         return None
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Take note that an application uses this, unless what it loads first fails: then it never starts."""
+        self._in_use = True
+        try:
+            yield
+        except BaseException:
+            self._in_use = False
+            raise

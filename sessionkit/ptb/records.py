@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from sessionkit.arguments import check_kind, check_number
+from sessionkit.codec import Codec
 from sessionkit.errors import ConfigurationError, CorruptRecord, SessionKitError
 from sessionkit.ptb.data_keys import DataKeys
 from sessionkit.ptb.flights import Flights
@@ -14,18 +16,17 @@ from sessionkit.ptb.replayed import merge_records
 from sessionkit.ptb.telegram_objects import register_telegram_objects
 from sessionkit.ptb.values import Values
 from sessionkit.ptb.writes import Writer
-from sessionkit.quarantine import Quarantine
+from sessionkit.quarantine import Quarantine, check_on_corrupt
 from sessionkit.registry import open_store
 from sessionkit.resilience.states import Subscribers
 from sessionkit.settings import Settings
-from sessionkit.store import SessionStore
+from sessionkit.store import MAX_EXPIRY_SECONDS, SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from telegram import Bot
 
-    from sessionkit.codec import Codec
     from sessionkit.errors import CodecError
     from sessionkit.quarantine import OnCorrupt
     from sessionkit.store import Record
@@ -59,7 +60,7 @@ class Records:
         subscribers: Who is told of conflicts.
 
     Raises:
-        ConfigurationError: The URL or an option is wrong.
+        ConfigurationError: The URL, an argument or an option is wrong.
         InvalidKey: The prefix cannot be part of a key.
     """
 
@@ -78,8 +79,10 @@ class Records:
                 f"SessionPersistence does not know {', '.join(sorted(options))};"
                 " the options of a store go where it is opened"
             )
-        if on_corrupt not in ("raise", "quarantine"):
-            raise ConfigurationError(f"on_corrupt is 'raise' or 'quarantine', not {on_corrupt!r}")
+        check_on_corrupt(on_corrupt)
+        check_kind("codec", codec, Codec)
+        if callback_ttl is not None:
+            check_number("callback_ttl", callback_ttl, at_most=MAX_EXPIRY_SECONDS)
         if codec is None:
             own = Settings.load().codec()
             register_telegram_objects(own)

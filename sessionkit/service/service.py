@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from sessionkit.arguments import check_kind
+from sessionkit.codec import Codec
 from sessionkit.errors import (
     CodecError,
     ConfigurationError,
@@ -23,7 +25,7 @@ from sessionkit.errors import (
     VersionConflict,
 )
 from sessionkit.keys import KeySpace
-from sessionkit.quarantine import Quarantine
+from sessionkit.quarantine import Quarantine, check_on_corrupt
 from sessionkit.service.edits import editing
 from sessionkit.service.records import SessionRecord
 from sessionkit.settings import Settings
@@ -32,7 +34,6 @@ from sessionkit.store import ABSENT, Absent, SessionStore, check_expiry, read_al
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from sessionkit.codec import Codec
     from sessionkit.errors import SessionKitError
     from sessionkit.quarantine import OnCorrupt
     from sessionkit.service.session import Session, SessionId
@@ -64,7 +65,7 @@ class SessionService:
         clock: Gives the time in seconds since the Unix epoch; tests pass their own.
 
     Raises:
-        ConfigurationError: The store or ``on_corrupt`` is none, or the settings cannot be read.
+        ConfigurationError: The store, the codec or ``on_corrupt`` is none, or the settings cannot be read.
         InvalidExpiry: A timeout is not above zero.
         InvalidKey: The namespace or the prefix cannot be part of a key.
     """
@@ -85,14 +86,14 @@ class SessionService:
             raise ConfigurationError(
                 f"SessionService works on a store, not on {type(store).__name__}: pass it open_store(url)"
             )
+        check_kind("codec", codec, Codec)
+        check_on_corrupt(on_corrupt)
         self._store = store
         self._keys = KeySpace(namespace, Settings.load().prefix if prefix is None else prefix)
         self._idle_timeout = _seconds(idle_timeout)
         self._lifetime = _seconds(lifetime)
         self._codec = codec if codec is not None else Settings.load().codec()
         self._clock = clock
-        if on_corrupt not in ("raise", "quarantine"):
-            raise ConfigurationError(f"on_corrupt is 'raise' or 'quarantine', not {on_corrupt!r}")
         self._quarantine = (
             Quarantine(store, self._codec, self._keys.prefix, clock=clock)
             if on_corrupt == "quarantine"

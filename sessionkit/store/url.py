@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from sessionkit.arguments import suggestion
 from sessionkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -138,10 +138,8 @@ class StoreURL:
         return options
 
     def _unknown(self, kind: str, name: str, known: Collection[str]) -> ConfigurationError:
-        meant = get_close_matches(name, known, n=1)
-        hint = f" (did you mean {meant[0]!r}?)" if meant else ""
         return ConfigurationError(
-            f"{self}: unknown {kind} {name!r}{hint}; those of this driver are:"
+            f"{self}: unknown {kind} {name!r}{suggestion(name, known)}; those of this driver are:"
             f" {', '.join(sorted(known)) or 'none'}"
         )
 

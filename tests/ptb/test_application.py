@@ -601,6 +601,33 @@ async def test_another_persistence_is_refused(api: BotApiServer) -> None:
         builder.build()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"leese": 3}, r"SessionApplication does not know 'leese' \(did you mean 'lease'\?\)"),
+        ({"max_cached": 1.5}, "max_cached is a whole number above 0, not 1.5"),
+        ({"lease": 0}, "lease is a number above 0, not 0"),
+        ({"sweep": "60"}, "sweep is a number above 0, not '60'"),
+    ],
+)
+async def test_a_wrong_argument_is_refused(api: BotApiServer, arguments: dict[str, Any], says: str) -> None:
+    builder = ApplicationBuilder().application_class(SessionApplication, arguments).token(api.token)
+    with pytest.raises(ConfigurationError, match=f"^{says}$"):
+        builder.persistence(SessionPersistence("memory://")).build()
+
+
+async def test_an_application_derived_from_it_has_arguments_of_its_own(api: BotApiServer) -> None:
+    class Shop(SessionApplication):
+        def __init__(self, *, name: str, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.name = name
+
+    builder = ApplicationBuilder().application_class(Shop, {"name": "Ada's", "lease": 3}).token(api.token)
+    application = builder.persistence(SessionPersistence("memory://")).build()
+    assert isinstance(application, Shop)
+    assert application.name == "Ada's"
+
+
 async def test_a_store_that_is_down_is_noticed_before_telegram_is_asked(
     store: UnsteadyStore, api: BotApiServer
 ) -> None:

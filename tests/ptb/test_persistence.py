@@ -3,10 +3,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from telegram.ext import ContextTypes, ConversationHandler, PersistenceInput
+from telegram.ext import (
+    Application,
+    ApplicationBuilder,
+    ContextTypes,
+    ConversationHandler,
+    PersistenceInput,
+)
 
 from sessionkit.codec import Limits, MsgpackCodec
 from sessionkit.errors import (
@@ -17,7 +23,7 @@ from sessionkit.errors import (
     StoreUnavailable,
     UnsupportedType,
 )
-from sessionkit.ptb import SessionPersistence
+from sessionkit.ptb import SessionApplication, SessionPersistence
 from sessionkit.registry import open_store
 from sessionkit.service import SessionService
 from sessionkit.store import MAX_VALUE_BYTES
@@ -25,8 +31,9 @@ from sessionkit.store import MAX_VALUE_BYTES
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sessionkit.testing.botapi import BotApiServer
     from sessionkit.testing.servers import RedisServer
-    from tests.ptb.conftest import UnsteadyStore
+    from tests.ptb.conftest import AnyApplication, UnsteadyStore
 
 DATA = {"n": 1, 2: ("a", None), "amount": Decimal("1.50"), "nested": {"list": [1, {"deep": {3}}]}}
 CALLBACKS: Any = ([("uuid", 12.5, {"button": ("a", 1)})], {"query": "uuid"})
@@ -444,8 +451,71 @@ def test_bad_arguments_are_refused_at_once(store: UnsteadyStore) -> None:
         SessionPersistence("nothing://")
     with pytest.raises(ConfigurationError, match="unknown option 'colour'"):
         SessionPersistence("memory://", colour="red")
-    with pytest.raises(InvalidKey):
-        SessionPersistence("memory://", key_prefix="a*")
+    for prefix in ("a*", 3):
+        with pytest.raises(InvalidKey, match="a key prefix is made of"):
+            SessionPersistence("memory://", key_prefix=cast("Any", prefix))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"codec": 1}, "codec is a Codec or None, not 1"),
+        ({"codec": MsgpackCodec}, "codec is a Codec or None, not <class"),
+        ({"update_interval": "1"}, "update_interval is a number above 0, not '1'"),
+        ({"update_interval": -1}, "update_interval is a number above 0, not -1"),
+        ({"callback_ttl": 0}, "callback_ttl is a number above 0 and at most 3162240000, not 0"),
+        ({"callback_ttl": "x"}, "callback_ttl is a number above 0 and at most 3162240000, not 'x'"),
+        ({"callback_ttl": 1e10}, "callback_ttl is a number above 0 and at most 3162240000, not 1"),
+        ({"store_data": 3}, "store_data is a PersistenceInput or None, not 3"),
+        ({"context_types": 3}, "context_types is a ContextTypes or None, not 3"),
+        ({"on_corrupt": "drop"}, "on_corrupt is 'raise' or 'quarantine', not 'drop'"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{says}"):
+        SessionPersistence("memory://", **arguments)
+
+
+def build(api: BotApiServer, persistence: SessionPersistence, kind: type[AnyApplication]) -> AnyApplication:
+    builder = ApplicationBuilder().application_class(kind).token(api.token).base_url(api.base_url)
+    application: AnyApplication = builder.persistence(persistence).build()
+    return application
+
+
+@pytest.mark.parametrize("kind", [Application, SessionApplication])
+async def test_two_applications_need_two_persistences(
+    store: UnsteadyStore, api: BotApiServer, kind: type[AnyApplication]
+) -> None:
+    persistence = SessionPersistence(store)
+    async with build(api, persistence, kind):
+        with pytest.raises(ConfigurationError, match="is in use by another application"):
+            build(api, persistence, kind)
+    async with build(api, persistence, kind):
+        pass
+
+
+@pytest.mark.parametrize("kind", [Application, SessionApplication])
+async def test_an_application_that_could_not_start_uses_no_persistence(
+    api: BotApiServer, kind: type[AnyApplication]
+) -> None:
+    persistence = SessionPersistence("redis://127.0.0.1:1/0", outage="raise")
+    application = build(api, persistence, kind)
+    with pytest.raises(StoreUnavailable):
+        await application.initialize()
+    await application.bot.shutdown()
+    assert build(api, persistence, kind).bot is persistence.bot
+    await persistence.flush()
+
+
+async def test_the_second_of_two_that_were_built_is_refused(store: UnsteadyStore, api: BotApiServer) -> None:
+    persistence = SessionPersistence(store)
+    one, two = (build(api, persistence, SessionApplication) for _ in range(2))
+    async with one:
+        assert persistence.bot is one.bot
+        with pytest.raises(ConfigurationError, match="is in use by another application"):
+            await two.initialize()
+    async with two:
+        assert persistence.bot is two.bot
 
 
 async def test_the_prefix_is_a_setting(monkeypatch: pytest.MonkeyPatch, store: UnsteadyStore) -> None:

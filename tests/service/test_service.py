@@ -489,6 +489,15 @@ def test_a_service_works_on_a_store() -> None:
         SessionService(cast("Any", "sqlite:///bot.db"))
 
 
+def test_an_argument_of_another_type_is_refused(store: CountingStore) -> None:
+    with pytest.raises(ConfigurationError, match=r"^codec is a Codec or None, not 3$"):
+        SessionService(store, codec=cast("Any", 3))
+    with pytest.raises(InvalidKey, match=r"^3: a key prefix is made of"):
+        SessionService(store, prefix=cast("Any", 3))
+    with pytest.raises(InvalidKey, match=r"^3: a namespace is made of"):
+        SessionService(store, cast("Any", 3))
+
+
 async def test_the_prefix_and_the_namespace_are_the_keys(store: CountingStore) -> None:
     await SessionService(store, "depot", prefix="shop:").create_session((1, "a:b"))
     assert [key async for key in store.scan("")] == ["shop:depot:1:a%3Ab"]
