@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from sessionkit.errors import ConfigurationError
+from sessionkit.extras import how_to_install
 from sessionkit.resilience import Journal, ResilientStore, StoreFile
 from sessionkit.settings import Settings
 from sessionkit.store import SessionStore, StoreURL
@@ -23,7 +24,7 @@ GROUP: Final = "sessionkit.drivers"
 _OF_THE_STACK: Final = frozenset({"outage", "journal", "on_conflict"})
 _OF_RESILIENT_STORE: Final = frozenset({"fallback", "retry", "breaker", "deadline"})
 
-_REDIS_EXTRA: Final = "pip install 'sessionkit[redis]'"
+_REDIS_EXTRA: Final = how_to_install("redis")
 
 
 def open_store(

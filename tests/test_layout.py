@@ -13,23 +13,27 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 
-CORE: Final = "errors arguments keys store codec quarantine telemetry settings resilience registry service"
+CORE: Final = (
+    "errors extras arguments keys store codec quarantine telemetry settings resilience registry service"
+)
 MAY_IMPORT: Final = {
     "errors": "",
+    "extras": "",
     "arguments": "errors",
     "keys": "errors",
     "store": "errors arguments",
-    "codec": "errors",
+    "codec": "errors extras",
     "quarantine": "errors arguments keys store codec",
     "telemetry": "errors store",
     "settings": "errors keys codec",
     "resilience": "errors keys store telemetry",
-    "registry": "errors keys store telemetry settings resilience",
+    "registry": "errors extras keys store telemetry settings resilience",
     "service": "errors arguments keys store codec quarantine telemetry settings resilience",
     "transfer": "errors store",
     "testing": CORE,
     "ptb": CORE,
     "cli": f"{CORE} ptb testing transfer sessionkit",
+    "__main__": "cli",
     "sessionkit": CORE,  # sessionkit/__init__.py itself
 }
 """What the modules of each part of sessionkit may import of the others."""

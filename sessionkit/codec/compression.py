@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from sessionkit.errors import CodecError, ConfigurationError, CorruptRecord
+from sessionkit.extras import how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ Compression: TypeAlias = Literal["auto", "zstd", "zlib", "off"]
 
 _HEAD: Final = struct.Struct(">BI")
 _ZLIB_LEVEL: Final = 1
-_INSTALL: Final = "pip install 'sessionkit[zstd]'"
+_INSTALL: Final = how_to_install("zstd")
 
 
 class Algorithm(IntEnum):

@@ -27,6 +27,7 @@ from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sessionkit.errors import ConfigurationError, CorruptRecord, DecryptionError
+from sessionkit.extras import how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -244,5 +245,5 @@ def _cipher(secret: bytes) -> AESGCM:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
-        raise ConfigurationError("encryption needs pip install 'sessionkit[crypto]'") from None
+        raise ConfigurationError(f"encryption needs {how_to_install('crypto')}") from None
     return AESGCM(secret)

@@ -9,6 +9,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sessionkit.extras import needing
+
 if TYPE_CHECKING:
     from sessionkit.testing.clock import ManualClock
     from sessionkit.testing.conformance import SessionStoreConformance
@@ -39,7 +41,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name in _HOMES:
         if _HOMES[name] == _KIT and _KIT not in sys.modules:
-            import pytest
+            with needing("testing"):
+                import pytest
 
             # Before it is imported: a failing test of the kit then shows the values it compared.
             pytest.register_assert_rewrite(_KIT)

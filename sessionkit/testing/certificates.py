@@ -12,7 +12,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import trustme
+from sessionkit.extras import needing
+
+with needing("testing"):
+    import trustme
 
 if TYPE_CHECKING:
     from pathlib import Path

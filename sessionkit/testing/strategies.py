@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
-from hypothesis import strategies as st
+from sessionkit.extras import needing
+
+with needing("testing"):
+    from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,5 @@
+"""``python -m sessionkit``: the ``sessionkit`` command."""
+
+from sessionkit.cli import main
+
+main()
