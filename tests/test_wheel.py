@@ -76,6 +76,12 @@ def test_wheel_registers_the_drivers_and_the_command(wheel: zipfile.ZipFile) -> 
     assert entry_points["console_scripts"]["sessionkit"] == "sessionkit.cli:main"
 
 
+def test_the_extra_for_ptb_brings_what_its_jobs_and_timeouts_need(wheel: zipfile.ZipFile) -> None:
+    [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    needed = wheel.read(name).decode().splitlines()
+    assert "Requires-Dist: python-telegram-bot[job-queue]>=21; extra == 'ptb'" in needed
+
+
 def test_editable_wheel_puts_only_a_path_into_site_packages(tmp_path: Path) -> None:
     with zipfile.ZipFile(build(ROOT, tmp_path, "editable")) as editable:
         [path] = [name for name in editable.namelist() if ".dist-info/" not in name]
