@@ -68,6 +68,15 @@ async def test_a_script_does_nothing_before_it_is_awaited(api: BotApiServer) -> 
     assert [update["message"]["text"] for update in api.pending_updates] == ["one", "two"]
 
 
+def test_a_script_that_is_never_awaited_gives_a_warning() -> None:
+    user = BotApiServer().user(7, "Ada")
+    with pytest.warns(RuntimeWarning) as caught:
+        user.send("/start").expects("Welcome")
+    [warning] = caught
+    assert str(warning.message) == "a script of <ScriptedUser 'Ada', 7, in chat 7> was never awaited"
+    assert warning.filename == __file__
+
+
 async def test_replies_are_read_in_order_and_once(api: BotApiServer) -> None:
     user = api.user()
     say(api, "first")

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from sessionkit.errors import ConfigurationError
 from sessionkit.testing.botapi import BotApiServer
 
 if TYPE_CHECKING:
@@ -62,6 +63,25 @@ async def test_an_update_comes_again_until_it_is_confirmed(api: BotApiServer, ca
     assert api.pending_updates == []
     await api.user().send("four")
     assert [update["update_id"] for update in await call("getUpdates")] == [first[2]["update_id"] + 1]
+
+
+async def test_a_later_server_takes_other_numbers() -> None:
+    """A bot whose store outlives the server would take the update of a known number for processed."""
+    last = 0
+    for _ in range(3):
+        async with BotApiServer() as server:
+            await server.user().send("one").send("two")
+            ids = [update["update_id"] for update in server.pending_updates]
+        assert last < ids[0] < ids[1] < 2**31
+        last = ids[1]
+
+
+async def test_the_first_number_can_be_chosen() -> None:
+    async with BotApiServer(first_update_id=7) as server:
+        await server.user().send("one")
+        assert server.pending_updates[0]["update_id"] == 7
+    with pytest.raises(ConfigurationError, match="first_update_id is a whole number above 0, not 0"):
+        BotApiServer(first_update_id=0)
 
 
 async def test_a_negative_offset_keeps_the_last_updates(api: BotApiServer, call: Client) -> None:

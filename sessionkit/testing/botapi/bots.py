@@ -40,6 +40,7 @@ class BotAccount:
     Args:
         token: A well-formed token.
         make_delivery: Makes the delivery to a webhook of this bot.
+        first_update_id: The number of its first update.
 
     Attributes:
         token: The same.
@@ -51,7 +52,9 @@ class BotAccount:
         delivery: The webhook's delivery, or None while the bot polls.
     """
 
-    def __init__(self, token: str, make_delivery: Callable[[BotAccount, Webhook], Delivery]) -> None:
+    def __init__(
+        self, token: str, make_delivery: Callable[[BotAccount, Webhook], Delivery], first_update_id: int
+    ) -> None:
         bot_id = check_token(token)
         self.token = token
         self.me: dict[str, Any] = {
@@ -60,7 +63,7 @@ class BotAccount:
             "first_name": "Test bot",
             "username": f"test_{bot_id}_bot",
         }
-        self.updates = UpdateQueue()
+        self.updates = UpdateQueue(first_update_id)
         self.files = FileStore()
         self.commands: dict[tuple[str, str], list[dict[str, str]]] = {}
         self.callback_queries: dict[str, Chat] = {}

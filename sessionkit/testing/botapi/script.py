@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -118,15 +119,22 @@ class Actions(ABC, Generic[T_co]):
 class Script(Actions[T_co]):
     """Steps that run in order when the script is awaited, and each time it is.
 
-    Awaiting resolves to the last reply that was expected, or to None where none was.
+    Awaiting resolves to the last reply that was expected, or to None where none was. One that is forgotten
+    before it was awaited, or went on as a longer one, gives a ``RuntimeWarning``, as a coroutine does.
     """
 
     def __init__(self, user: ScriptedUser, steps: tuple[Step, ...]) -> None:
         self._user = user
         self._steps = steps
+        self._used = False
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if not self._used:
+            _warn(f"a script of {self._user!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
 
     def __await__(self) -> Generator[Any, None, T_co]:
         """Run the steps."""
+        self._used = True
         return self._run().__await__()
 
     async def _run(self) -> T_co:
@@ -136,6 +144,7 @@ class Script(Actions[T_co]):
         return cast("T_co", last)
 
     def _then(self, step: Step) -> Script[T_co]:
+        self._used = True
         return Script(self._user, (*self._steps, step))
 
 

@@ -78,6 +78,9 @@ class ScriptedUser(Actions[None]):
         self._edits: asyncio.Queue[BotMessage] = asyncio.Queue()
         chat.add_reader(Reader(self._replies.put_nowait, self._edits.put_nowait))
 
+    def __repr__(self) -> str:
+        return f"<ScriptedUser {self.info['first_name']!r}, {self.id}, in chat {self.chat_id}>"
+
     @property
     def id(self) -> int:
         """Telegram's id of the user."""

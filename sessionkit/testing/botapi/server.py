@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import aiohttp
 from aiohttp import web
 
+from sessionkit.arguments import check_whole
 from sessionkit.errors import ConfigurationError
 from sessionkit.testing.botapi.bots import BotAccount, check_token
 from sessionkit.testing.botapi.calls import Call, CallLog, Fault, Faults, fault_error
@@ -18,6 +19,7 @@ from sessionkit.testing.botapi.files import UPLOAD_LIMIT
 from sessionkit.testing.botapi.methods import ACCOUNT_METHODS
 from sessionkit.testing.botapi.params import Params, read_params
 from sessionkit.testing.botapi.sending import SENDING_METHODS
+from sessionkit.testing.botapi.updates import first_ids
 from sessionkit.testing.botapi.webhook import Delivery, Webhook
 
 if TYPE_CHECKING:
@@ -61,9 +63,11 @@ class BotApiServer:
         token: The token of the default bot.
         webhook_retry_delay: Seconds before the first retry of a failed webhook delivery; doubled each time,
             up to one second.
+        first_update_id: The number of each bot's first update; None: one that no earlier server has used, as
+            a bot with a ``DurableInbox`` passes over a number that it has processed.
 
     Raises:
-        ConfigurationError: The token is malformed.
+        ConfigurationError: The token is malformed, or the number not above zero.
     """
 
     def __init__(
@@ -73,7 +77,10 @@ class BotApiServer:
         *,
         token: str = DEFAULT_TOKEN,
         webhook_retry_delay: float = 0.05,
+        first_update_id: int | None = None,
     ) -> None:
+        if first_update_id is not None:
+            check_whole("first_update_id", first_update_id)
         try:
             check_token(token)
         except ApiError:
@@ -84,6 +91,7 @@ class BotApiServer:
         self._host = host
         self._port = port
         self._retry_delay = webhook_retry_delay
+        self._first_update_id = first_ids.take() if first_update_id is None else first_update_id
         self._accounts: dict[str, BotAccount] = {}
         self._log = CallLog()
         self._faults = Faults()
@@ -120,7 +128,7 @@ class BotApiServer:
         """
         token = token or self.token
         if token not in self._accounts:
-            self._accounts[token] = BotAccount(token, self._make_delivery)
+            self._accounts[token] = BotAccount(token, self._make_delivery, self._first_update_id)
         return self._accounts[token]
 
     def user(

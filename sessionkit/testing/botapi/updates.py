@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +12,51 @@ from sessionkit.testing.botapi.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST_UPDATE_ID = 100_000_001
 MOST_PER_POLL = 100
 NOT_BY_DEFAULT = frozenset({"chat_member", "message_reaction", "message_reaction_count"})
+
+_UPDATE_IDS = 2**31 - 2**27
+_A_SECOND = 1000
+
+
+class FirstIds:
+    """Numbers for the first updates of servers, each larger than all that earlier servers have used.
+
+    A bot with a store that outlives a server would take updates of the same numbers for processed. So they
+    grow by a thousand each second, and by as much from server to server. After 23 days they start over, as
+    Telegram's numbers are below 2**31.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def take(self) -> int:
+        """Return a number for a server that starts now."""
+        first = max(self._next, int(time.time() * _A_SECOND) % _UPDATE_IDS + 1)
+        self._next = first + _A_SECOND
+        return first
+
+
+first_ids = FirstIds()
+"""Those of this process."""
 
 
 class UpdateQueue:
     """Keeps every update, in order, until it is confirmed.
+
+    Args:
+        first_id: The number of the first one.
 
     Attributes:
         allowed: The kinds of updates to queue; empty: Telegram's default, all but ``NOT_BY_DEFAULT``.
         on_added: Called with each update as it is queued.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_id: int) -> None:
         self.allowed: list[str] = []
         self.on_added: Callable[[dict[str, Any]], None] | None = None
         self._pending: dict[int, dict[str, Any]] = {}
-        self._next_id = FIRST_UPDATE_ID
+        self._next_id = first_id
         self._poll: asyncio.Future[None] | None = None
         self._empty = asyncio.Event()
         self._empty.set()
