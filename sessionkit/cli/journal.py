@@ -38,7 +38,8 @@ async def show_journal(url: str, move_to: str | None) -> None:
     finally:
         await file.aclose()
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{len(entries)} keys wait for {'a store that is not known' if owner is None else owner}")
+    wait = "1 key waits" if len(entries) == 1 else f"{len(entries)} keys wait"
+    console.print(f"{wait} for {'a store that is not known' if owner is None else owner}")
     if entries:
         console.print(_table(entries))
 

@@ -216,12 +216,13 @@ async def test_journal_shows_what_waits_and_moves_it(tmp_path: Path) -> None:
         await store.put("telegram_bot:session:7", b"1234", expires_in=300)
         shown = run(tmp_path, "journal", journal)
         assert shown.returncode == 0
-        assert "1 keys wait for redis://127.0.0.1:1/0" in shown.stdout
+        assert "1 key waits for redis://127.0.0.1:1/0" in shown.stdout
         assert "telegram_bot:session:7" in shown.stdout
         assert run(tmp_path, "journal", journal, "--move-to", here).returncode == 1
     moved = run(tmp_path, "journal", journal, "--move-to", here)
-    assert f"1 keys wait for sqlite://{tmp_path / 'bot.db'}" in moved.stdout
+    assert f"1 key waits for sqlite://{tmp_path / 'bot.db'}" in moved.stdout
     async with open_store(here, journal=journal) as store:
         found = await store.get("telegram_bot:session:7")
         assert found is not None
         assert found.value == b"1234"
+    assert run(tmp_path, "journal", journal).stdout == f"0 keys wait for sqlite://{tmp_path / 'bot.db'}\n"
