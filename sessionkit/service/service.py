@@ -17,6 +17,7 @@ from sessionkit.errors import (
     CodecError,
     ConfigurationError,
     CorruptRecord,
+    InvalidExpiry,
     InvalidKey,
     SessionExists,
     SessionExpired,
@@ -90,8 +91,8 @@ class SessionService:
         check_on_corrupt(on_corrupt)
         self._store = store
         self._keys = KeySpace(namespace, Settings.load().prefix if prefix is None else prefix)
-        self._idle_timeout = _seconds(idle_timeout)
-        self._lifetime = _seconds(lifetime)
+        self._idle_timeout = _seconds("idle_timeout", idle_timeout)
+        self._lifetime = _seconds("lifetime", lifetime)
         self._codec = codec if codec is not None else Settings.load().codec()
         self._clock = clock
         self._quarantine = (
@@ -412,9 +413,12 @@ class _Base(NamedTuple):
     version: Version
 
 
-def _seconds(timeout: float | timedelta | None) -> float | None:
+def _seconds(name: str, timeout: float | timedelta | None) -> float | None:
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    check_expiry(seconds)
+    try:
+        check_expiry(seconds)
+    except InvalidExpiry as error:
+        raise InvalidExpiry(f"{name}: {error}") from None
     return seconds
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sessionkit.errors import (
@@ -89,7 +90,7 @@ def milliseconds(expires_in: float) -> int:
     if isinstance(expires_in, bool) or not isinstance(expires_in, (int, float)):
         raise InvalidExpiry(
             f"an expiry is a number of seconds, not {type(expires_in).__name__}"
-            " (of a timedelta, pass .total_seconds())"
+            f"{' (pass its .total_seconds())' if isinstance(expires_in, timedelta) else ''}"
         )
     if not 0 < expires_in <= MAX_EXPIRY_SECONDS:
         raise InvalidExpiry(

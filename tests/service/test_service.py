@@ -210,10 +210,15 @@ async def test_a_session_without_timeouts_stays(store: CountingStore, clock: Man
 
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), timedelta(0)], ids=repr)
 async def test_a_timeout_is_above_zero(store: CountingStore, bad: float | timedelta) -> None:
-    with pytest.raises(InvalidExpiry):
+    with pytest.raises(InvalidExpiry, match=r"^idle_timeout: an expiry is above 0"):
         SessionService(store, idle_timeout=bad)
-    with pytest.raises(InvalidExpiry):
+    with pytest.raises(InvalidExpiry, match=r"^lifetime: an expiry is above 0"):
         SessionService(store, lifetime=bad)
+
+
+def test_a_timeout_is_no_text(store: CountingStore) -> None:
+    with pytest.raises(InvalidExpiry, match=r"^idle_timeout: an expiry is a number of seconds, not str$"):
+        SessionService(store, idle_timeout=cast("Any", "5"))
 
 
 async def test_an_edit_is_kept_when_its_body_ends_well(service: SessionService) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -27,6 +29,11 @@ def test_an_expiry_is_rounded_up_to_a_millisecond(seconds: float) -> None:
 def test_what_is_no_expiry_is_refused(bad: float) -> None:
     with pytest.raises(InvalidExpiry):
         milliseconds(bad)
+
+
+def test_a_driver_takes_no_timedelta() -> None:
+    with pytest.raises(InvalidExpiry, match=r"not timedelta \(pass its \.total_seconds\(\)\)$"):
+        milliseconds(cast("Any", timedelta(seconds=5)))
 
 
 async def test_a_long_batch_is_checked_to_its_end_while_others_run() -> None:
