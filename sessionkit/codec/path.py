@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 _SHOWN: Final = 40
+_SHOWN_STEPS: Final = 8
+"""How many are shown of either end of a path that is longer."""
 
 
 class Index(NamedTuple):
@@ -39,7 +41,9 @@ Step = Index | Item | Key | Element | Inside
 
 
 def render(name: str, steps: list[Step]) -> str:
-    """Return the path as text: printable, and short whatever the keys are."""
+    """Return the path as text: printable, and short whatever the keys are and however deep it leads."""
+    if len(steps) > 2 * _SHOWN_STEPS:
+        return f"{render(name, steps[:_SHOWN_STEPS])}…{render('', steps[-_SHOWN_STEPS:])}"
     return name + "".join(map(_step, steps))
 
 

@@ -172,6 +172,22 @@ def test_a_registered_object_that_makes_itself_is_refused() -> None:
         endless.encode(Plain())
 
 
+def test_of_a_deep_path_both_ends_are_shown() -> None:
+    deep: Any = {"last": object()}
+    for level in range(30):
+        deep = [None] * level + [deep]
+    with pytest.raises(UnsupportedType) as caught:
+        MsgpackCodec().encode(deep, name="cart")
+    path = "cart[29][28][27][26][25][24][23][22]…[6][5][4][3][2][1][0].last"
+    assert str(caught.value).startswith(f"{path}: builtins.object is not a type")
+    nested: list[Any] = []
+    for _ in range(200):
+        nested = [nested]
+    with pytest.raises(RecordTooLarge) as refused:
+        MsgpackCodec().encode(nested)
+    assert len(str(refused.value)) < 250
+
+
 @pytest.mark.parametrize("box", [lambda key: {key: 1}, lambda key: {key}, lambda key: {(1, (key,)): 1}])
 def test_a_long_int_is_no_key(box: Any) -> None:
     """To compare one with a Decimal of the same hash takes time quadratic in its length."""
