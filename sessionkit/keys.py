@@ -14,6 +14,8 @@ KeyPart: TypeAlias = int | str
 
 DEFAULT_PREFIX: Final = "telegram_bot:"
 
+PREFIX_RULE: Final = "a key prefix is made of letters, digits and _ . ~ : -"
+
 _INT: Final = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
 _MAX_DIGITS: Final = 100
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.~:-]*", re.ASCII)
@@ -38,7 +40,7 @@ class KeySpace:
         if not _is_plain(self.namespace) or not self.namespace or ":" in self.namespace:
             raise InvalidKey(f"{self.namespace!r}: a namespace is made of letters, digits and _ . ~ -")
         if not _is_plain(self.prefix):
-            raise InvalidKey(f"{self.prefix!r}: a key prefix is made of letters, digits and _ . ~ : -")
+            raise InvalidKey(f"{self.prefix!r}: {PREFIX_RULE}")
 
     @property
     def start(self) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sessionkit.codec import Compression, Keyring, Limits, MsgpackCodec
-from sessionkit.errors import ConfigurationError
-from sessionkit.keys import DEFAULT_PREFIX
+from sessionkit.errors import ConfigurationError, InvalidKey
+from sessionkit.keys import DEFAULT_PREFIX, PREFIX_RULE, KeySpace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -104,6 +105,16 @@ class Settings(BaseSettings):
     ssl_key_password: SecretStr | None = None
     sentinel_username: str | None = None
     sentinel_password: SecretStr | None = None
+
+    @field_validator("prefix")
+    @classmethod
+    def _check_prefix(cls, prefix: str) -> str:
+        """Refuse here what no key can start with: later, the error would not name the variable."""
+        try:
+            KeySpace("session", prefix)
+        except InvalidKey:
+            raise PydanticCustomError("prefix", PREFIX_RULE) from None
+        return prefix
 
     @classmethod
     def load(cls) -> Self:

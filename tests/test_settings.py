@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionkit import open_store
+from sessionkit import SessionService, open_store
 from sessionkit.codec import MsgpackCodec, new_key, read_info
 from sessionkit.errors import ConfigurationError, DecryptionError
 from sessionkit.settings import DEFAULT_URL, Settings, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SECRET = "hunter2"
@@ -99,6 +100,18 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
     assert (settings.target().url, settings.prefix) == ("redis://from-file", "shop:")
     monkeypatch.setenv("SESSIONKIT_URL", "memory://")
     assert Settings.load().target().url == "memory://"
+
+
+@pytest.mark.parametrize("use", [open_store, lambda: SessionService(open_store("memory://"))])
+def test_a_prefix_that_no_key_can_have_is_named(
+    monkeypatch: pytest.MonkeyPatch, use: Callable[[], object]
+) -> None:
+    monkeypatch.setenv("SESSIONKIT_PREFIX", "a b")
+    with pytest.raises(
+        ConfigurationError, match="; SESSIONKIT_PREFIX: a key prefix is made of letters"
+    ) as caught:
+        use()
+    assert "a b" not in str(caught.value)
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
