@@ -51,6 +51,7 @@ class Lane:
         self._late: dict[asyncio.Future[Connection], None] = {}
         self._live: set[Connection] = set()
         self._attempts = 0  # since a connection lasted
+        self._failing = False
         self._made_at = 0.0
         self._held_bytes = 0
         self._closed = False
@@ -174,7 +175,10 @@ class Lane:
             self._tell((*self._waiters, *self._late), error)
         elif (failure := attempt.exception()) is not None:
             # Whoever waits is told; the exception itself stays out of the log record, which may be kept.
-            logger.info("attempt %d to connect failed: %s", self._attempts, str(failure))
+            # The first failure tells of an outage; the others would only repeat it, several times a second.
+            level = logging.DEBUG if self._failing else logging.INFO
+            logger.log(level, "attempt %d to connect failed: %s", self._attempts, str(failure))
+            self._failing = True
             self._tell(self._waiters, failure)
             self._waiters = {waiter: None for waiter in self._late if not waiter.done()}
             self._late = {}
@@ -184,6 +188,7 @@ class Lane:
     def _made(self, connection: Connection) -> None:
         self.connection, self._predecessor = connection, None
         self.connections_made += 1
+        self._failing = False
         self._made_at = asyncio.get_running_loop().time()
         self._live.add(connection)
         connection.closed.add_done_callback(lambda _: self._live.discard(connection))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import socket
 from contextlib import ExitStack, closing, suppress
@@ -394,6 +395,31 @@ async def test_pauses_between_attempts_double_up_to_a_bound(
         await asyncio.wait([attempt])
         refused(attempt)
     assert pauses == [0.1, 0.2, 0.4, 0.4, 0.4], "and none before the first"
+
+
+@pytest.mark.usefixtures("pauses")
+async def test_an_outage_is_logged_once(
+    lane: Lane, server: Greeter, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "sessionkit.redis")
+    for number in (1, 2, 3):
+        attempt = start(lane.connected(later()))
+        await server.arrivals(number)
+        await server.hang_up()
+        await asyncio.wait([attempt])
+        refused(attempt)
+    server.greet()
+    connection = await lane.connected(later())
+    server.fall_silent()
+    await server.hang_up()
+    await connection.closed
+    attempt = start(lane.connected(later()))
+    await server.arrivals(5)
+    await server.hang_up()
+    await asyncio.wait([attempt])
+    refused(attempt)
+    failed = [record.levelname for record in caplog.records if "to connect failed" in record.getMessage()]
+    assert failed == ["INFO", "DEBUG", "DEBUG", "INFO"]
 
 
 @pytest.mark.parametrize(("settled", "expected"), [(0.0, []), (3600.0, [0.1, 0.2])])
