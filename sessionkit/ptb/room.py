@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Room:
-    """Lets in everybody, or, once they have left, one who is to be alone. Who comes meanwhile waits."""
+    """Lets in everybody, or, once they have left, one who is to be alone.
+
+    Who comes meanwhile waits, and is let in in the order of arrival.
+    """
 
     def __init__(self) -> None:
         self._inside = 0
@@ -35,9 +38,8 @@ class Room:
                 if not self._inside:
                     yield
                     return
-        while self._alone.locked():
-            async with self._alone:
-                pass
+        async with self._alone:  # in the order they came, whoever has been alone meanwhile
+            pass
         self._inside += 1
         self._left.clear()
         try:

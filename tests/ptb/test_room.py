@@ -53,3 +53,21 @@ async def test_who_is_not_left_alone_is_inside_with_the_others() -> None:
     # As one inside may wait for somebody who is kept out.
     async with asyncio.timeout(10), room.enter(), room.enter(alone_within=0.01), room.enter():
         pass
+
+
+async def test_who_waited_is_let_in_before_who_comes_just_as_the_room_is_free() -> None:
+    room, seen = Room(), list[int]()
+
+    async def enter(number: int) -> None:
+        async with room.enter():
+            seen.append(number)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with room.enter(alone_within=10):
+            for number in range(3):
+                group.create_task(enter(number))
+            await asyncio.sleep(0)
+        for number in range(3, 6):
+            group.create_task(enter(number))
+            await asyncio.sleep(0)
+    assert seen == [0, 1, 2, 3, 4, 5]
