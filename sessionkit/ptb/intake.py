@@ -208,7 +208,7 @@ class Intake:
     async def _take_safely(self, update: Update, *, stored: bool) -> Update | None:
         """Do as ``_take``; what may have killed a process is processed alone, so no other is suspected.
 
-        Not where the others take longer than a lease: then it is processed beside them.
+        Not where the others, or it itself, take longer than a lease: then they are processed side by side.
         """
         work = current_work(self._application)
         if work is not None and work.open:  # a handler processes it, and is in the room already
@@ -217,7 +217,7 @@ class Intake:
             async with self._room.enter():
                 return await self._take(update, stored=stored, alone=False)
         except _Suspected:
-            async with self._room.enter(alone_within=self._lease):
+            async with self._room.enter(alone_for=self._lease):
                 return await self._take(update, stored=stored, alone=True)
 
     async def _take(self, update: Update, *, stored: bool, alone: bool) -> Update | None:

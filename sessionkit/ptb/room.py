@@ -1,9 +1,9 @@
-"""A room that many may be in at once, or one alone for as long as they need not wait too long."""
+"""A room that many may be in at once, or one alone for a while."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,31 +20,44 @@ class Room:
         self._inside = 0
         self._left = asyncio.Event()
         self._left.set()
+        self._door = asyncio.Lock()
+        # Who are to be alone wait for each other here, so that between two of them all others get in.
         self._alone = asyncio.Lock()
 
     @asynccontextmanager
-    async def enter(self, *, alone_within: float | None = None) -> AsyncIterator[None]:
-        """Run the body inside; alone, it must not enter again, nor wait for anybody who is to.
+    async def enter(self, *, alone_for: float | None = None) -> AsyncIterator[None]:
+        """Run the body inside; alone, it must not enter again.
+
+        Being alone is a courtesy: who is inside may wait for somebody who is kept out.
 
         Args:
-            alone_within: Seconds in which the others may leave, so that it is alone; if they do not, it is
-                inside with them, as one of them may wait for somebody who is kept out. None: it need not be.
+            alone_for: Seconds in which the others may leave, so that it is alone, and for which it is alone
+                then; if they do not leave it is inside with them, and afterwards with whoever comes. None: it
+                need not be alone.
         """
-        if alone_within is not None:
-            async with self._alone:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(alone_within):
-                        await self._left.wait()
+        with ExitStack() as keeping_out:
+            if alone_for is not None:
+                await self._alone.acquire()
+                keeping_out.callback(self._alone.release)
+            await self._door.acquire()
+            keeping_out.callback(self._door.release)
+            if alone_for is None or not await self._is_left(alone_for):
+                keeping_out.close()
+            else:
+                end = asyncio.get_running_loop().call_later(alone_for, keeping_out.close)
+                keeping_out.callback(end.cancel)
+            self._inside += 1
+            self._left.clear()
+            try:
+                yield
+            finally:
+                self._inside -= 1
                 if not self._inside:
-                    yield
-                    return
-        async with self._alone:  # in the order they came, whoever has been alone meanwhile
-            pass
-        self._inside += 1
-        self._left.clear()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._left.set()
+                    self._left.set()
+
+    async def _is_left(self, within: float) -> bool:
+        """Return whether nobody is inside any more, after as many seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._left.wait()
+        return not self._inside

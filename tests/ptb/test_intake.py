@@ -43,18 +43,19 @@ async def store_entries(store: UnsteadyStore, user_id: int, entries: object) -> 
     await store.put(key, values.seal(key, values.pack(key, entries).plain))
 
 
+class Meeting(Counting):
+    """The second one's message goes on with the first one's."""
+
+    async def count(self, update: Update, context: Context) -> None:
+        assert update.message is not None
+        if update.message.text == "second":
+            self.go_on.set()
+        await super().count(update, context)
+
+
 async def test_who_waits_to_be_alone_does_not_stop_those_who_wait_for_each_other(
     instance: Instances, store: UnsteadyStore, api: BotApiServer
 ) -> None:
-    class Meeting(Counting):
-        """The second one's message goes on with the first one's."""
-
-        async def count(self, update: Update, context: Context) -> None:
-            assert update.message is not None
-            if update.message.text == "second":
-                self.go_on.set()
-            await super().count(update, context)
-
     bot = Meeting()
     bot.go_on.clear()
     async with instance(bot.set_up, configure=with_inbox, lease=0.2) as application:
@@ -68,6 +69,25 @@ async def test_who_waits_to_be_alone_does_not_stop_those_who_wait_for_each_other
         await application.update_queue.put(message(application, 2, "second", update_id=12))
         await bot.has_answered("suspect", "first", "second", "third")
         await idle(application)
+
+
+async def test_who_is_alone_does_not_stop_who_it_waits_for(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer
+) -> None:
+    bot = Meeting()
+    bot.go_on.clear()
+    async with unstarted(api, store, bot) as killed:
+        await killed.update_queue.put(message(killed, 9, "suspect", update_id=1))
+    [[number, since, _, packed]] = await entries_of(store, 9)
+    await store_entries(store, 9, [[number, since, 1, packed]])
+    async with instance(bot.set_up, configure=with_inbox, lease=0.2) as application:
+        await bot.has_begun("suspect")
+        await application.update_queue.put(message(application, 2, "second", update_id=2))
+        try:
+            await bot.has_begun("second")
+        finally:
+            bot.go_on.set()
+        await bot.has_answered("suspect", "second")
 
 
 @pytest.mark.parametrize("odd", [[[1, None, 0, b""]], [[[1], 0.0, 0, b""]], [[1, 0.0, 0, b"", 5]], [5], 5])
