@@ -12,6 +12,7 @@ from telegram import Update
 from telegram.ext import ApplicationHandlerStop, ConversationHandler
 
 from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, SessionKitError
+from sessionkit.ptb.timeouts import read_deadline
 from sessionkit.ptb.writes import may_pass
 from sessionkit.store import read_all
 
@@ -64,12 +65,16 @@ class Endings:
         async for key, record in read_all(self._records.store(), space.start, _passed_over):
             try:
                 name, *parts = space.parts(key)
-                deadline = values.open(key, record.value).value["deadline"]
-                self._timeouts.watch(str(name), tuple(parts), deadline)
-            except (InvalidKey, TypeError, LookupError) as error:
+                entry = read_deadline(values.open(key, record.value).value)
+            except InvalidKey as error:
                 _passed_over(key, CorruptRecord(str(error)))
             except CodecError as error:
                 _passed_over(key, error)
+            else:
+                if entry is None:
+                    _passed_over(key, CorruptRecord("what should be a deadline is something else"))
+                else:
+                    self._timeouts.watch(str(name), tuple(parts), entry["deadline"])
 
     async def end(self, name: str, key: ConversationKey) -> None:
         """End a conversation whose deadline has passed, unless somebody else has, or it was put off."""

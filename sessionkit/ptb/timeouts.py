@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _GRACE: Final = 0.5
 """Seconds by which who only found a deadline lets its owner go first, at most."""
 
+_LATEST: Final = 1e15
+"""Later than any deadline, in seconds since the Unix epoch; larger ints are no floats, and end in an error."""
+
 
 class Timeouts:
     """The conversations that time out, as far as this process knows of them, and an alarm for each.
@@ -134,9 +137,17 @@ class TimeoutSlot:
 
     def write(self, value: object | None) -> None:
         """See ``Slot.write``; what is no deadline counts as none."""
-        entry = value if isinstance(value, dict) else {}
-        is_one = isinstance(entry.get("deadline"), (int, float)) and isinstance(entry.get("update"), str)
-        self._timeouts.write(self, entry if is_one else None)
+        self._timeouts.write(self, read_deadline(value))
+
+
+def read_deadline(value: object) -> dict[str, Any] | None:
+    """Return what a record's value says of a deadline, or None where it is no deadline."""
+    if not isinstance(value, dict):
+        return None
+    deadline, update = value.get("deadline"), value.get("update")
+    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not isinstance(update, str):
+        return None
+    return value if 0 <= deadline <= _LATEST else None
 
 
 def _in_chat(value: Any, chat_id: int, new_chat_id: int) -> Any:
