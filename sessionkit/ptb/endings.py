@@ -13,6 +13,7 @@ from telegram.ext import ApplicationHandlerStop, ConversationHandler
 
 from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, SessionKitError
 from sessionkit.ptb.timeouts import read_deadline
+from sessionkit.ptb.work import conversation_key
 from sessionkit.ptb.writes import may_pass
 from sessionkit.store import read_all
 
@@ -85,7 +86,11 @@ class Endings:
             handler = next((each for each in self._plan.conversations if each.name == name), None)
             if entry is None or handler is None:
                 return
-            update = Update.de_json(json.loads(entry["update"]), self._application.bot)
+            update = self._update_of(entry)
+            if update is None or conversation_key(handler, update) != key:
+                self._timeouts.stop_watching(slot.key)
+                _passed_over(slot.key, CorruptRecord("its update is none of the conversation"))
+                return
             work = self._plan.update(update)
             async with self._desk.turn(work, None) as give_back:
                 entry = self._timeouts.read(slot)
@@ -101,6 +106,13 @@ class Endings:
                 self._timeouts.watch(name, key, time.time() + _LATER)
             else:
                 await self._application.process_error(None, error)
+
+    def _update_of(self, entry: dict[str, Any]) -> Update | None:
+        """Return a conversation's last update, or None where there is none."""
+        try:
+            return Update.de_json(json.loads(entry["update"]), self._application.bot)
+        except Exception:  # whatever PTB makes of what is no update
+            return None
 
     async def _handle(
         self, conversation: ConversationHandler[Any], state: ConversationSlot, update: Any

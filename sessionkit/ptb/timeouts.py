@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from sessionkit.ptb.private import read_state
@@ -22,7 +23,7 @@ _GRACE: Final = 0.5
 """Seconds by which who only found a deadline lets its owner go first, at most."""
 
 _LATEST: Final = 1e15
-"""Later than any deadline, in seconds since the Unix epoch; larger ints are no floats, and end in an error."""
+"""Later than any deadline, in seconds since the Unix epoch: there are ints too large for a clock."""
 
 
 class Timeouts:
@@ -102,8 +103,9 @@ class Timeouts:
         entry = self._entries.pop(slot.key, None)
         self.stop_watching(slot.key)
         if entry is not None:
-            update = _in_chat(json.loads(entry["update"]), chat_id, new_chat_id)
-            self.write(to, {"deadline": entry["deadline"], "update": json.dumps(update)})
+            with suppress(ValueError, RecursionError):  # no update, no deadline
+                update = _in_chat(json.loads(entry["update"]), chat_id, new_chat_id)
+                self.write(to, {"deadline": entry["deadline"], "update": json.dumps(update)})
 
     def _ring(self, record: str, name: str, key: ConversationKey) -> None:
         del self._alarms[record]
