@@ -24,6 +24,7 @@ from sessionkit.ptb.user_updates import (
     PendingUpdate,
     UserUpdates,
     read_entries,
+    read_ids,
     write_entries,
 )
 from sessionkit.ptb.work import whose
@@ -159,8 +160,8 @@ class PendingUpdates:
         record = await self._records.store().get(key)
         if record is None:
             return None
-        [entry] = read_entries(self._records.values.open(key, record.value).value)
-        update = self.open(entry)
+        entries = read_entries(self._records.values.open(key, record.value).value)
+        update = self.open(entries[0]) if entries else None
         if update is None:
             raise CorruptRecord(f"update {update_id} is not readable, and is kept as {key!r}")
         return SetAside(key, update)
@@ -187,8 +188,8 @@ class PendingUpdates:
                 Delete(aside.key),
                 self._put_of(pending.key, found, write_entries(waiting)),
             ]
-            done = self._value_of(handled.key, found)
-            if isinstance(done, list):
+            if handled.key in found:
+                done = read_ids(self._value_of(handled.key, found))
                 left = [number for number in done if number != new.update_id]
                 writes.append(self._put_of(handled.key, found, left))
             try:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 _MOST_HANDLED: Final = 256
 """How many of a user's updates are known to be processed: polling alone asks for 100 again."""
 
+_BITS: Final = 64
+"""Telegram's numbers have fewer; an int of any length could not even be printed."""
+
 
 class PendingUpdate(NamedTuple):
     """An update that is to be processed.
@@ -79,8 +82,7 @@ class HandledSlot(_MemorySlot):
     @property
     def ids(self) -> list[int]:
         """The numbers of the updates."""
-        value = self.read()
-        return value if isinstance(value, list) else []
+        return read_ids(self.read())
 
     def add(self, update_id: int, pending: Collection[int]) -> None:
         """Add one, and forget the oldest, except those that still wait though they are processed."""
@@ -112,8 +114,7 @@ def write_entries(entries: Iterable[PendingUpdate]) -> list[list[object]]:
     return [list(entry) for entry in entries]
 
 
-# Any: whatever a record holds.
-def read_entries(value: Any) -> list[PendingUpdate]:
+def read_entries(value: object) -> list[PendingUpdate]:
     """Return the entries of a record's value, in order of their numbers.
 
     Raises:
@@ -121,16 +122,24 @@ def read_entries(value: Any) -> list[PendingUpdate]:
     """
     if value is None:
         return []
-    try:
-        entries = sorted(PendingUpdate(*fields) for fields in value)
-    except TypeError:
-        entries = None
-    if entries is None or not all(_is_entry(entry) for entry in entries):
+    # Of unknown type is whatever can be stored: even a comparison may raise.
+    if not isinstance(value, list) or not all(_is_entry(fields) for fields in value):
         raise CorruptRecord("what should be updates that wait is something else")
-    return entries
+    return sorted((PendingUpdate(*fields) for fields in value), key=lambda entry: entry.update_id)
 
 
-def _is_entry(entry: PendingUpdate) -> bool:
-    number, since, attempts, packed = entry
-    counts = type(number) is int and type(attempts) is int
-    return counts and isinstance(since, (int, float)) and isinstance(packed, bytes)
+def read_ids(value: object) -> list[int]:
+    """Return the numbers of updates of a record's value, without what is none."""
+    return [number for number in value if _is_count(number)] if isinstance(value, list) else []
+
+
+def _is_entry(fields: object) -> bool:
+    if not isinstance(fields, list) or len(fields) != len(PendingUpdate._fields):
+        return False
+    number, since, attempts, packed = fields
+    is_time = isinstance(since, (int, float))
+    return _is_count(number) and _is_count(attempts) and is_time and isinstance(packed, bytes)
+
+
+def _is_count(number: object) -> bool:
+    return type(number) is int and number.bit_length() < _BITS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,8 +12,8 @@ import pytest
 from telegram import CallbackQuery, Update, User
 from telegram.ext import CallbackQueryHandler, ContextTypes
 
-from sessionkit.errors import StoreUnavailable
-from sessionkit.ptb import DurableInbox, SessionPersistence, intake, pending
+from sessionkit.errors import CorruptRecord, StoreUnavailable
+from sessionkit.ptb import DurableInbox, SessionApplication, SessionPersistence, intake, pending
 from tests.ptb.conftest import UnsteadyStore, message
 from tests.ptb.test_inbox import KEYS, Counting, emptied, idle, unstarted, waiting, with_inbox
 
@@ -90,17 +91,53 @@ async def test_who_is_alone_does_not_stop_who_it_waits_for(
         await bot.has_answered("suspect", "second")
 
 
-@pytest.mark.parametrize("odd", [[[1, None, 0, b""]], [[[1], 0.0, 0, b""]], [[1, 0.0, 0, b"", 5]], [5], 5])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [[1, None, 0, b""]],
+        [[[1], 0.0, 0, b""]],
+        [[1, 0.0, 0, b"", 5]],
+        [[Decimal("sNaN"), 0.0, 0, b""]] * 2,
+        [[10**5000, 0.0, 0, b""]],
+        [5],
+        5,
+    ],
+)
 async def test_what_is_no_update_stops_nobody_else(
     instance: Instances, store: UnsteadyStore, api: BotApiServer, odd: object
 ) -> None:
     bot = Counting()
+    await store_entries(store, 7, odd)  # it is looked at first
     async with unstarted(api, store, bot) as killed:
         await killed.update_queue.put(message(killed, 9, "9", update_id=9))
-    await store_entries(store, 7, odd)
     async with instance(bot.set_up, configure=with_inbox):
         await bot.has_answered("9")
     assert await waiting(store) == [KEYS.inboxes.key(7)]
+
+
+async def test_what_is_no_number_of_an_update_stops_nobody(instance: Instances, store: UnsteadyStore) -> None:
+    key, values = KEYS.handled.key(7), SessionPersistence(store).records.values
+    await store.put(key, values.seal(key, values.pack(key, [Decimal("sNaN"), "1", 2]).plain))
+    bot = Counting()
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        for number in (1, 2):
+            await application.update_queue.put(message(application, 7, f"{number}", update_id=number))
+        await idle(application)
+    assert bot.texts == ["1"]
+    assert bot.errors == []
+
+
+@pytest.mark.parametrize("odd", [[], [5], 5])
+async def test_what_is_set_aside_and_no_update_is_not_taken_back(
+    instance: Instances, store: UnsteadyStore, odd: object
+) -> None:
+    key, values = KEYS.set_aside.key(1), SessionPersistence(store).records.values
+    await store.put(key, values.seal(key, values.pack(key, odd).plain))
+    async with instance(lambda _: None, configure=with_inbox) as application:
+        assert isinstance(application, SessionApplication)
+        with pytest.raises(CorruptRecord):
+            await application.take_back(1)
+    assert await store.get(key) is not None
 
 
 @pytest.mark.parametrize(("number", "user_id"), [(1, 8), (0, 7)])
