@@ -242,11 +242,12 @@ class Intake:
         async with self._desk.turn(work, None) as give_back:
             try:
                 await self._transactions.begin(work)
+                waits = not stored or await self._pending.found(update)
+                entries = {entry.update_id: entry for entry in pending.entries}
             except CodecError as error:
                 raise _Unreadable(error) from error
-            if stored and not await self._pending.found(update):
+            if not waits:
                 return None  # somebody has processed it, and it may be too long ago to be among the handled
-            entries = {entry.update_id: entry for entry in pending.entries}
             if update.update_id in handled.ids:
                 if update.update_id in entries:
                     await self._transactions.commit(work, update.update_id)
@@ -325,7 +326,7 @@ class _Suspected(Exception):
 
 
 class _Unreadable(Exception):
-    """The data of an update's user are not to be taken for none: it waits until they can be read."""
+    """What is stored of an update's user is not to be taken for nothing: it waits until it can be read."""
 
     def __init__(self, error: CodecError) -> None:
         super().__init__(str(error))

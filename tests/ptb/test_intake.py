@@ -18,6 +18,9 @@ from tests.ptb.conftest import UnsteadyStore, message
 from tests.ptb.test_inbox import KEYS, Counting, emptied, idle, unstarted, waiting, with_inbox
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sessionkit.store import Record
     from sessionkit.testing.botapi import BotApiServer
     from tests.ptb.conftest import AnyApplication, Instances
 
@@ -113,6 +116,28 @@ async def test_what_is_no_update_stops_nobody_else(
     async with instance(bot.set_up, configure=with_inbox):
         await bot.has_answered("9")
     assert await waiting(store) == [KEYS.inboxes.key(7)]
+
+
+async def test_an_update_waits_while_what_waits_with_it_is_no_update(
+    instance: Instances, store: UnsteadyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_entries(store, 7, [5])
+    bot, get_many, reads = Counting(), store.get_many, asyncio.Semaphore(0)
+
+    async def get_many_and_tell(keys: Iterable[str]) -> dict[str, Record]:
+        reads.release()
+        return await get_many(keys)
+
+    async with instance(bot.set_up, configure=with_inbox, sweep=1000) as application:
+        monkeypatch.setattr(store, "get_many", get_many_and_tell)
+        await application.update_queue.put(message(application, 7, "1", update_id=1))
+        async with asyncio.timeout(30):
+            for _ in range(4):
+                await reads.acquire()
+        assert [type(error) for error in bot.errors] == [CorruptRecord]
+        await store.delete(KEYS.inboxes.key(7))
+        await bot.has_answered("1")
+    assert bot.texts == ["1"]
 
 
 async def test_what_is_no_number_of_an_update_stops_nobody(instance: Instances, store: UnsteadyStore) -> None:
