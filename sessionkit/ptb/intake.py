@@ -72,6 +72,8 @@ class Intake:
         # How often each has failed, and how often that was its own fault.
         self._failures: Counter[int] = Counter()
         self._faults: Counter[int] = Counter()
+        # Which attempt is being counted: it is the same again where that was stored, and the answer lost.
+        self._counted: dict[int, int] = {}
         self._unstored: set[int] = set()
         # Those that are processed before their user's next one, and were not queued here: by whose number.
         self._guests: dict[int, int] = {}
@@ -115,6 +117,7 @@ class Intake:
             self._here.pop(number, None)
             self._failures.pop(number, None)
             self._faults.pop(number, None)
+            self._counted.pop(number, None)
             self._unstored.discard(number)
             self._guests.pop(number, None)
 
@@ -202,6 +205,7 @@ class Intake:
         self._here.clear()
         self._failures.clear()
         self._faults.clear()
+        self._counted.clear()
         self._unstored.clear()
         self._guests.clear()
 
@@ -260,18 +264,26 @@ class Intake:
                 logger.error("update %d is not stored, and not tried again", update.update_id)
                 return None
             if entry is not None and not self._here.get(update.update_id, False):
-                if entry.attempts >= self._inbox.attempts:
+                attempt = self._attempt(entry)
+                if attempt > self._inbox.attempts:
                     await self._set_aside(work, entry)
-                if entry.attempts and not alone:
+                if attempt > 1 and not alone:
                     raise _Suspected
-                await self._pending.count_attempt(pending, update.update_id)
+                self._counted[update.update_id] = attempt
+                await self._pending.count_attempt(pending, update.update_id, attempt)
                 self._here[update.update_id] = True
+                del self._counted[update.update_id]
             try:
                 await self._process(work, update, give_back)
             except BaseException:
                 self._transactions.undo(work)
                 raise
         return None
+
+    def _attempt(self, entry: PendingUpdate) -> int:
+        """Return which attempt begins: the one that was to be counted where that may have failed."""
+        counted = self._counted.get(entry.update_id)
+        return entry.attempts + 1 if counted is None or counted < entry.attempts else counted
 
     def _first(self, pending: PendingSlot, done: Collection[int], before: int) -> Update | None:
         """Return the first of the updates that are to be processed before this one."""

@@ -122,16 +122,16 @@ class PendingUpdates:
     def _is_known(self, update_id: int, pending: PendingSlot, handled: HandledSlot) -> bool:
         return update_id in handled.ids or any(entry.update_id == update_id for entry in pending.entries)
 
-    async def count_attempt(self, slot: PendingSlot, update_id: int) -> None:
-        """Take note that an update is taken up again, before it is.
+    async def count_attempt(self, slot: PendingSlot, update_id: int, attempts: int) -> None:
+        """Take note that an update is taken up again, for this many times by then, before it is.
 
         Raises:
-            SessionKitError: The store did not acknowledge it.
+            SessionKitError: The store did not acknowledge it; it may have been stored.
         """
 
         def counted(there: list[PendingUpdate]) -> list[PendingUpdate]:
             return [
-                each._replace(attempts=each.attempts + 1) if each.update_id == update_id else each
+                each._replace(attempts=max(each.attempts, attempts)) if each.update_id == update_id else each
                 for each in there
             ]
 

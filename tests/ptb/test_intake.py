@@ -12,7 +12,7 @@ import pytest
 from telegram import CallbackQuery, Update, User
 from telegram.ext import CallbackQueryHandler, ContextTypes
 
-from sessionkit.errors import CorruptRecord, StoreUnavailable
+from sessionkit.errors import Applied, CorruptRecord, StoreTimeout, StoreUnavailable
 from sessionkit.ptb import DurableInbox, SessionApplication, SessionPersistence, intake, pending
 from tests.ptb.conftest import UnsteadyStore, message
 from tests.ptb.test_inbox import KEYS, Counting, emptied, idle, unstarted, waiting, with_inbox
@@ -20,7 +20,7 @@ from tests.ptb.test_inbox import KEYS, Counting, emptied, idle, unstarted, waiti
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sessionkit.store import Record
+    from sessionkit.store import Receipt, Record
     from sessionkit.testing.botapi import BotApiServer
     from tests.ptb.conftest import AnyApplication, Instances
 
@@ -116,6 +116,29 @@ async def test_what_is_no_update_stops_nobody_else(
     async with instance(bot.set_up, configure=with_inbox):
         await bot.has_answered("9")
     assert await waiting(store) == [KEYS.inboxes.key(7)]
+
+
+async def test_an_update_whose_count_may_have_failed_is_not_counted_again(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bot, put, lost = Counting(), store.put, 3
+    async with unstarted(api, store, bot) as killed:
+        await killed.update_queue.put(message(killed, 7, "1", update_id=1))
+
+    async def put_and_lose(key: str, value: bytes, **conditions: Any) -> Receipt:
+        nonlocal lost
+        receipt = await put(key, value, **conditions)
+        if key == KEYS.inboxes.key(7) and lost:
+            lost -= 1
+            raise StoreTimeout("no answer", applied=Applied.MAYBE)
+        return receipt
+
+    monkeypatch.setattr(store, "put", put_and_lose)
+    async with instance(bot.set_up, configure=with_inbox) as application:
+        await bot.has_answered("1")
+        await idle(application)
+    assert [type(error) for error in bot.errors] == [StoreTimeout]
+    assert bot.texts == ["1"]
 
 
 async def test_an_update_waits_while_what_waits_with_it_is_no_update(
