@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sessionkit.ptb.data_keys import DataKeys
-from sessionkit.ptb.user_updates import PendingUpdate, read_entries, write_entries
+from sessionkit.ptb.user_updates import PendingUpdate, read_entries, read_ids, write_entries
 from sessionkit.resilience import merge_dicts
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _join_pending(base: Any, mine: Any, theirs: Any) -> list[list[object]]:
 
 
 def _join_handled(base: Any, mine: Any, theirs: Any) -> list[int]:
-    return list(dict.fromkeys([*theirs, *mine]))
+    return list(dict.fromkeys([*read_ids(theirs), *read_ids(mine)]))
 
 
 def _by_number(value: Any) -> dict[int, PendingUpdate]:
