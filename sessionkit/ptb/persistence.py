@@ -312,12 +312,12 @@ class SessionPersistence(BasePersistence[Any, Any, Any]):
 
     async def _load_by_id(self, space: KeySpace, kind: type[Any]) -> dict[int, Any]:
         if self._loading == "lazy":
-            self._in_use = True
             if not self._per_update and not issubclass(kind, dict):
                 raise ConfigurationError(
                     f"loading='lazy' fills dicts in place, and {kind.__name__} is none:"
                     " use loading='eager', or a SessionApplication"
                 )
+            self._in_use = True
             return {}
         loaded = await self._load_all(space, space.start)
         found: dict[int, Any] = {}
