@@ -6,11 +6,11 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from sessionkit.errors import CodecError, LeaseLost, UpdateSetAside
 from sessionkit.ptb.bot_copy import BotCopy
+from sessionkit.ptb.in_hand import InHand
 from sessionkit.ptb.pending import PendingUpdates
 from sessionkit.ptb.room import Room
 from sessionkit.ptb.work import current_work
@@ -66,17 +66,8 @@ class Intake:
         self._process = process
         self._lease = lease
         self._pending = PendingUpdates(application, records)
-        # The updates that are queued or processed here, and whether they came here first, or are counted.
-        self._here: dict[int, bool] = {}
+        self._here: dict[int, InHand] = {}
         self._storing: dict[int, asyncio.Future[None]] = {}
-        # How often each has failed, and how often that was its own fault.
-        self._failures: Counter[int] = Counter()
-        self._faults: Counter[int] = Counter()
-        # Which attempt is being counted: it is the same again where that was stored, and the answer lost.
-        self._counted: dict[int, int] = {}
-        self._unstored: set[int] = set()
-        # Those that are processed before their user's next one, and were not queued here: by whose number.
-        self._guests: dict[int, int] = {}
         self._room = Room()
         self._again: set[asyncio.Task[None]] = set()
         self._looked = self._running = False
@@ -91,15 +82,16 @@ class Intake:
         number = update.update_id
         while (storing := self._storing.get(number)) is not None:
             await asyncio.wait([storing])  # it came again, and is not acknowledged before it is stored
-        if number in self._here:
+        known = self._here.get(number)
+        if known is not None and (known.queued or known.stored):
             return False
-        self._here[number] = True
+        known = self._here[number] = InHand(counted=True)
         self._storing[number] = asyncio.get_running_loop().create_future()
         try:
             await self._pending.add(update)
         except CodecError as error:
             # Telegram would send it again and again.
-            self._unstored.add(number)
+            known.stored = False
             logger.error("update %d is processed, but not stored before: %s", number, error)
         except BaseException:
             self.leave(update)
@@ -110,48 +102,41 @@ class Intake:
 
     def leave(self, update: Update) -> None:
         """Take note that an update is not queued here any more, nor what was to be processed before it."""
-        for number in [
-            update.update_id,
-            *(guest for guest, host in self._guests.items() if host == update.update_id),
-        ]:
-            self._here.pop(number, None)
-            self._failures.pop(number, None)
-            self._faults.pop(number, None)
-            self._counted.pop(number, None)
-            self._unstored.discard(number)
-            self._guests.pop(number, None)
+        known = self._here.pop(update.update_id, None)
+        for number in () if known is None else known.guests:
+            if number in self._here and not self._here[number].queued:
+                del self._here[number]
 
     async def take(self, update: Update) -> None:
         """Process an update, and before it those of its user that came earlier, unless somebody else has."""
-        due = [update]
-        stored = update.update_id in self._here and update.update_id not in self._unstored
+        host = self._here.setdefault(update.update_id, InHand(stored=False, queued=False))
+        due = [(update, host)]
         while due:
+            next_, known = due[-1]
             try:
                 try:
-                    earlier = await self._take_safely(due[-1], stored=stored or due[-1] is not update)
+                    earlier = await self._take_safely(next_, known)
                 except Exception as error:  # whatever it is, nothing of the update is stored
-                    await self._tell(due[-1], error)
+                    await self._tell(next_, known, error)
                     if not isinstance(error, UpdateSetAside):
-                        self._try_again(update, due[-1], error)
+                        self._try_again(update, known, error)
                         return
                     earlier = None
             except BaseException as error:
-                for each in (update, due[-1]):
-                    self.leave(each)
+                known.counted = False  # the next time is counted
+                self.leave(update)
                 task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
-                    logger.error("update %d is not processed: a handler cancelled itself", due[-1].update_id)
+                    logger.error("update %d is not processed: a handler cancelled itself", next_.update_id)
                     return  # PTB before 21.3 would wait for this update at its stop, for ever
                 raise
             if earlier is None:
-                done = due.pop()
-                if done is update or done.update_id in self._guests:  # else a copy of it is queued here
-                    self.leave(done)
+                due.pop()
+                if next_ is update or not known.queued:  # else a copy of it is queued here
+                    self.leave(next_)
             else:
-                if earlier.update_id not in self._here:
-                    self._guests[earlier.update_id] = update.update_id
-                    self._here[earlier.update_id] = False
-                due.append(earlier)
+                host.guests.add(earlier.update_id)
+                due.append((earlier, self._here.setdefault(earlier.update_id, InHand(queued=False))))
 
     async def take_back(self, update_id: int) -> bool:
         """Queue an update that was set aside, and return whether there is one.
@@ -168,7 +153,7 @@ class Intake:
         async with self._desk.turn(work, None):  # who has it finds out whether it is processed, or waits
             if not await self._pending.take_back(aside):
                 return False
-        self._here[update_id] = True
+        self._here[update_id] = InHand(counted=True)
         await self._inbox.put_kept(update)
         return True
 
@@ -185,7 +170,7 @@ class Intake:
             if entry.update_id not in self._here and not is_new:
                 update = self._pending.open(entry)
                 if update is not None:
-                    self._here[entry.update_id] = False
+                    self._here[entry.update_id] = InHand()
                     await self._inbox.put_kept(update)
         self._looked = True
 
@@ -203,33 +188,28 @@ class Intake:
     def forget(self) -> None:
         """Take note that nothing is queued here any more: what was and is not processed stays stored."""
         self._here.clear()
-        self._failures.clear()
-        self._faults.clear()
-        self._counted.clear()
-        self._unstored.clear()
-        self._guests.clear()
 
-    async def _take_safely(self, update: Update, *, stored: bool) -> Update | None:
+    async def _take_safely(self, update: Update, known: InHand) -> Update | None:
         """Do as ``_take``; what may have killed a process is processed alone, so no other is suspected.
 
         Not where the others, or it itself, take longer than a lease: then they are processed side by side.
         """
         work = current_work(self._application)
         if work is not None and work.open:  # a handler processes it, and is in the room already
-            return await self._take(update, stored=stored, alone=True)
+            return await self._take(update, known, alone=True)
         try:
             async with self._room.enter():
-                return await self._take(update, stored=stored, alone=False)
+                return await self._take(update, known, alone=False)
         except _Suspected:
             async with self._room.enter(alone_for=self._lease):
-                return await self._take(update, stored=stored, alone=True)
+                return await self._take(update, known, alone=True)
 
-    async def _take(self, update: Update, *, stored: bool, alone: bool) -> Update | None:
+    async def _take(self, update: Update, known: InHand, *, alone: bool) -> Update | None:
         """Process an update if it is the next one of its user, else return that one.
 
         Args:
             update: The update.
-            stored: Whether it was stored, and would be found if it still waited.
+            known: What is known of it.
             alone: Whether nothing else is processed here now, as far as that can be had.
 
         Raises:
@@ -246,7 +226,7 @@ class Intake:
         async with self._desk.turn(work, None) as give_back:
             try:
                 await self._transactions.begin(work)
-                waits = not stored or await self._pending.found(update)
+                waits = not known.stored or await self._pending.found(update)
                 entries = {entry.update_id: entry for entry in pending.entries}
             except CodecError as error:
                 raise _Unreadable(error) from error
@@ -260,30 +240,24 @@ class Intake:
             if earlier is not None:
                 return earlier
             entry = entries.get(update.update_id)
-            if entry is None and self._faults[update.update_id] > self._inbox.attempts:
+            if entry is None and known.faults > self._inbox.attempts:
                 logger.error("update %d is not stored, and not tried again", update.update_id)
                 return None
-            if entry is not None and not self._here.get(update.update_id, False):
-                attempt = self._attempt(entry)
+            if entry is not None and not known.counted:
+                attempt = known.count(entry)
                 if attempt > self._inbox.attempts:
                     await self._set_aside(work, entry)
                 if attempt > 1 and not alone:
                     raise _Suspected
-                self._counted[update.update_id] = attempt
+                known.counting = attempt
                 await self._pending.count_attempt(pending, update.update_id, attempt)
-                self._here[update.update_id] = True
-                del self._counted[update.update_id]
+                known.counting, known.counted = None, True
             try:
                 await self._process(work, update, give_back)
             except BaseException:
                 self._transactions.undo(work)
                 raise
         return None
-
-    def _attempt(self, entry: PendingUpdate) -> int:
-        """Return which attempt begins: the one that was to be counted where that may have failed."""
-        counted = self._counted.get(entry.update_id)
-        return entry.attempts + 1 if counted is None or counted < entry.attempts else counted
 
     def _first(self, pending: PendingSlot, done: Collection[int], before: int) -> Update | None:
         """Return the first of the updates that are to be processed before this one."""
@@ -296,12 +270,12 @@ class Intake:
                     logger.error("update %d is not its user's, and is kept: %s", entry.update_id, pending.key)
         return None
 
-    async def _tell(self, update: Update, error: Exception) -> None:
+    async def _tell(self, update: Update, known: InHand, error: Exception) -> None:
         """Tell the error handlers of an update that is not stored; if that is not its own fault, once."""
-        self._failures[update.update_id] += 1
+        known.failures += 1
         passes = _may_pass_by_itself(error)
-        self._faults[update.update_id] += not passes
-        if self._failures[update.update_id] == 1 or not passes:
+        known.faults += not passes
+        if known.failures == 1 or not passes:
             told = error.error if isinstance(error, _Unreadable) else error
             await self._application.process_error(update, told)
         else:
@@ -312,16 +286,15 @@ class Intake:
         await self._transactions.commit(work, entry.update_id)
         raise UpdateSetAside(entry.update_id, entry.attempts, key)
 
-    def _try_again(self, update: Update, failed: Update, error: Exception) -> None:
-        """Queue an update again soon, as it is stored and not processed."""
-        if failed.update_id in self._here and not _may_pass_by_itself(error):
-            self._here[failed.update_id] = False  # the next time is counted
+    def _try_again(self, update: Update, failed: InHand, error: Exception) -> None:
+        """Queue an update again soon, as it, or one that comes before it, is not processed."""
+        if not _may_pass_by_itself(error):
+            failed.counted = False  # the next time is counted
         if not self._running:
-            for each in (update, failed):
-                self.leave(each)
+            self.leave(update)
             return
 
-        doublings = min(self._failures[failed.update_id], 10)
+        doublings = min(failed.failures, 10)
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**doublings)
 
         async def again() -> None:

@@ -292,3 +292,34 @@ async def test_what_another_instance_has_done_meanwhile_is_in_nobodys_hands_here
         await idle(first)
     assert one.texts == ["1", "1", "3"]
     assert two.texts == ["1", "2"]
+
+
+async def test_what_two_others_had_to_wait_for_is_in_nobodys_hands_once_it_is_done(
+    instance: Instances, store: UnsteadyStore, api: BotApiServer
+) -> None:
+    class Cancelled(Counting):
+        """The first one's handler cancels itself the first time, when both others wait for it."""
+
+        async def count(self, update: Update, context: Context) -> None:
+            await super().count(update, context)
+            if self.texts == ["1"]:
+                raise asyncio.CancelledError
+
+    bot = Cancelled()
+    bot.go_on.clear()
+    async with instance(bot.set_up, configure=with_inbox, sweep=0.05, lease=0.1) as application:
+        async with unstarted(api, store, bot) as killed:
+            await killed.update_queue.put(message(killed, 7, "1", update_id=1))
+        for number in (2, 3):
+            await application.update_queue.put(message(application, 7, f"{number}", update_id=number))
+        await bot.has_begun("1")
+        bot.go_on.set()
+        await bot.has_answered("1", "2", "3")
+        await idle(application)
+        # It stands there again, as if it had been taken back where the process was killed at once.
+        await store.delete(KEYS.handled.key(7))
+        aside = pending.PendingUpdates(application, SessionPersistence(store).records)
+        await aside.add(message(application, 7, "1", update_id=1))
+        await emptied(store)
+        await idle(application)
+    assert bot.texts == ["1", "1", "2", "3", "1"]
