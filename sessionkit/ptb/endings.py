@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from telegram import Update
 from telegram.ext import ApplicationHandlerStop, ConversationHandler
 
-from sessionkit.errors import CodecError, CorruptRecord, InvalidKey, SessionKitError
+from sessionkit.errors import CodecError, CorruptRecord, InvalidKey
 from sessionkit.ptb.timeouts import read_deadline
 from sessionkit.ptb.work import conversation_key
 from sessionkit.ptb.writes import may_pass
@@ -101,7 +101,7 @@ class Endings:
                     return
                 handle = partial(self._handle, handler, self._plan.conversation(name, key))
                 await self._steps.take_by(handle, work, update, give_back)
-        except SessionKitError as error:
+        except Exception as error:  # whatever it is, nobody else looks at it
             if may_pass(error):
                 self._timeouts.watch(name, key, time.time() + _LATER)
             else:
@@ -121,14 +121,14 @@ class Endings:
         context = self._application.context_types.context.from_update(update, self._application)
         await context.refresh_data()
         for handler in conversation.states.get(ConversationHandler.TIMEOUT, []):
-            check = handler.check_update(update)
-            if check is not None and check is not False:
-                try:
+            try:
+                check = handler.check_update(update)
+                if check is not None and check is not False:
                     await handler.handle_update(update, self._application, check, context)
-                except ApplicationHandlerStop:
-                    logger.warning("ApplicationHandlerStop means nothing to a TIMEOUT handler")
-                except Exception as error:
-                    await self._application.process_error(update, error)
+            except ApplicationHandlerStop:
+                logger.warning("ApplicationHandlerStop means nothing to a TIMEOUT handler")
+            except Exception as error:
+                await self._application.process_error(update, error)
         state.write(None)
 
 
