@@ -272,7 +272,7 @@ async def test_what_a_clock_that_was_ahead_took_in_is_swept(
 async def test_what_another_instance_has_done_meanwhile_is_in_nobodys_hands_here(
     instance: Instances, store: UnsteadyStore, api: BotApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "_FIRST_PAUSE", 0.5)
+    monkeypatch.setattr(intake, "_FIRST_PAUSE", 5.0)
     one, two = Counting(), Counting()
     async with instance(one.set_up, configure=with_inbox, sweep=1000) as first:
         async with unstarted(api, store, one) as killed:
