@@ -85,7 +85,7 @@ class Desk:
             finally:
                 self.pin(work.pinned, -1)
                 work.pinned.clear()
-                if interrupted:  # what was half done is not to be stored
+                if interrupted and not work.undone:  # what was half done is not to be stored
                     for key in own:
                         self._ledger.forget(key)
         self._ledger.evict(self._max_cached)

@@ -86,6 +86,7 @@ class Transactions:
                 continue
             if not self._ledger.cell(key).waiting:  # what travels is undone if it does not arrive
                 self._ledger.revert(key)
+        work.undone = True
 
     async def commit(self, work: Work, update_id: int) -> list[str]:
         """Write what an update has changed, and that it was processed, in one atomic step.

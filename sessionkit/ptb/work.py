@@ -45,6 +45,7 @@ class Work:
         gone: The keys of data that have moved: PTB may make an empty dict in their place.
         held: Its turns, and those of the work that it is part of.
         open: Whether it is still being processed.
+        undone: Whether PTB holds again what it held before, after it has failed.
         bot: The bot's data as it sees them, where it is stored by itself; None: as everybody does.
         inbox: The updates of its user, where they are stored first; None once it is stored itself.
         passing: The states of its conversations that are not persistent.
@@ -64,6 +65,7 @@ class Work:
         self.gone: set[str] = set()
         self.held: set[str] = set()
         self.open = True
+        self.undone = False
         self.bot: BotCopy | None = None
         self.inbox: UserUpdates | None = None
         self.passing: list[PassingState] = []

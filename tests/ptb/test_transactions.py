@@ -453,6 +453,26 @@ async def test_what_a_handler_edits_of_its_own_data_is_stored_with_its_update(
     assert await stored(store) == ({7: {"n": 1, "edited": 1}, 8: {"n": 1}}, {}, {"n": 2})
 
 
+async def test_error_handlers_see_what_the_user_has_stored(instance: Instances, store: GatedStore) -> None:
+    seen: list[object] = []
+
+    async def look(update: object, context: Context) -> None:
+        seen.append(dict(context.user_data or {}))
+
+    def set_up(application: AnyApplication) -> None:
+        application.add_handler(on_message(count))
+        application.add_error_handler(look)
+
+    async with instance(set_up, configure=with_inbox) as application:
+        for number in (1, 2):
+            await application.update_queue.put(message(application, 7, "a", update_id=number))
+            await emptied(store)
+            await idle(application)
+            store.failing = [StoreUnavailable("for now")]
+    assert seen == [{"n": 1}]
+    assert (await stored(store))[0] == {7: {"n": 2}}
+
+
 async def test_a_state_that_is_never_stored_is_undone_with_its_update(
     instance: Instances, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
