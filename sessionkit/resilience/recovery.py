@@ -192,7 +192,9 @@ class Recovery:
             await self._probe()
         except SessionKitError as error:
             # Not found out during an outage that was told already, but its beginning here.
-            logger.warning("the store is away at the start, and %d keys wait: %s", self._journal.depth, error)
+            logger.warning(
+                "the store is away at the start (keys that wait: %d): %s", self._journal.depth, error
+            )
             self._become(State.OPEN, str(error))
             if not isinstance(error, StoreError) or not error.temporary:
                 raise
@@ -306,7 +308,7 @@ class Recovery:
         self._journal.set_aside(now)
 
     def _become_replaying(self) -> None:
-        self._become(State.REPLAYING, f"the primary answers; {self._journal.depth} keys wait")
+        self._become(State.REPLAYING, f"the primary answers; keys that wait: {self._journal.depth}")
 
     def _away(self) -> State:
         return State.SATURATED if self._journal.full else State.OPEN

@@ -106,7 +106,7 @@ async def test_a_start_in_an_outage_and_its_end_are_told(
     with caplog.at_level(logging.WARNING):
         async with open_store(nowhere, journal=journal) as store:
             assert await store.get("key") is not None
-            assert "the store is away at the start, and 1 keys wait" in caplog.text
+            assert "the store is away at the start (keys that wait: 1)" in caplog.text
 
 
 @in_virtual_time
