@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from sessionkit.resilience.entries import MOST_SENT
 from sessionkit.store import ABSENT
@@ -13,7 +13,6 @@ from sessionkit.store import ABSENT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sessionkit.resilience.copies import Held
     from sessionkit.store import Absent, Version
 
 _MOST_ASTRAY: Final = 1024
@@ -31,6 +30,12 @@ class _Astray(NamedTuple):
 
 Ticket: TypeAlias = "tuple[Version | Absent, Version | Absent | None]"
 """What a write is known by while it is under way, by identity: what it makes, and on which condition."""
+
+
+class Seat(Protocol):
+    """Where a ticket may stand: a copy of the record."""
+
+    ticket: Ticket | None
 
 
 class Flight:
@@ -73,12 +78,12 @@ class Flights(dict[str, "Ticket | list[Flight]"]):
     It is in one of the two places, and beside a copy only while this dictionary has nothing of the key.
 
     Args:
-        copies: Beside which tickets may stand.
+        seats: Where tickets may stand, by key.
     """
 
-    def __init__(self, copies: Mapping[str, Held]) -> None:
+    def __init__(self, seats: Mapping[str, Seat]) -> None:
         super().__init__()
-        self._copies = copies
+        self._seats = seats
         self._astray: OrderedDict[str, list[_Astray]] = OrderedDict()
         self._ends = 0
 
@@ -105,9 +110,9 @@ class Flights(dict[str, "Ticket | list[Flight]"]):
 
     def keep(self, key: str) -> None:
         """Move the ticket beside a key's copy, if there is one, into this dictionary."""
-        held = self._copies.get(key)
-        if held is not None and held.ticket is not None:
-            self[key], held.ticket = held.ticket, None
+        seat = self._seats.get(key)
+        if seat is not None and seat.ticket is not None:
+            self[key], seat.ticket = seat.ticket, None
 
     def flight(self, key: str, ticket: Ticket) -> Flight:
         """Return a write, to say more of it."""
