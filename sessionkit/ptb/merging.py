@@ -80,7 +80,7 @@ class Merging:
         # Not by ==: many classes do not define it, and PTB's objects are equal by their ids alone.
         if type(one) is not type(other) or one is other:
             return one is other
-        if isinstance(one, _PLAIN):
+        if type(one) in _PLAIN:  # not one derived from these, which may compare as it likes
             return bool(one == other)
         try:
             return self._values.pack(key, one).plain == self._values.pack(key, other).plain

@@ -125,11 +125,12 @@ class Transactions:
             else:  # they go on faster than it is stored: what they have changed last goes with this
                 await self._settle(mine)
         # From here to the take-off nothing is waited for: what is held, the writer sends by itself.
-        inbox.settle(update_id)
-        keys = self._desk.hold(work, but=shared)
+        # The bot's data come first, as merging runs code of the user's: what that raises finds nothing held.
         unstored = bot if bot is not None and not bot.hold() else None
         if unstored is not None:
             bot = None
+        inbox.settle(update_id)
+        keys = self._desk.hold(work, but=shared)
         concerned = {*keys, *([] if bot is None else [bot.key])}
         # What travels already is of messages that others have sent.
         cells = dict(zip(concerned, self._ledger.concerned(concerned), strict=True))

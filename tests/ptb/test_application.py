@@ -378,7 +378,10 @@ async def test_a_button_that_cannot_be_kept_concerns_its_message_alone(
         application.add_handler(CommandHandler("ask", ask))
 
     ann, bob = api.user(1), api.user(2, first_name="Bob")
-    configure = lambda builder: builder.arbitrary_callback_data(True)  # noqa: E731
+
+    def configure(builder: Any) -> Any:
+        return builder.arbitrary_callback_data(True)
+
     async with running(SessionPersistence(store), set_up, SessionApplication, configure) as application:
         assert isinstance(application, SessionApplication)
         await ann.send("/ask").expects("which?")

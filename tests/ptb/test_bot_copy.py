@@ -18,6 +18,7 @@ from tests.ptb.test_transactions import Errors, GatedStore, count_all, handled_b
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pytest
     from telegram import Update
 
     from sessionkit.store import Put, Receipt
@@ -57,7 +58,9 @@ async def test_what_python_telegram_bot_calls_equal_is_told_apart(
     assert (bot_data["n"], bot_data["owner"].first_name) == (1, "new")
 
 
-async def test_an_update_is_stored_though_others_never_rest(instance: Instances, store: GatedStore) -> None:
+async def test_an_update_is_stored_though_others_never_rest(
+    instance: Instances, store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answered = asyncio.Event()
 
     async def answer() -> None:
@@ -75,12 +78,12 @@ async def test_an_update_is_stored_though_others_never_rest(instance: Instances,
             application.bot_data["ticks"] = application.bot_data.get("ticks", 0) + 1
             return receipts
 
-        store.put_many = never_rest  # type: ignore[method-assign]
+        monkeypatch.setattr(store, "put_many", never_rest)
         application.bot_data["ticks"] = 1
         await application.update_queue.put(message(application, 7, "a", update_id=1))
         async with asyncio.timeout(30):
             await answered.wait()
-        store.put_many = write  # type: ignore[method-assign]
+        monkeypatch.undo()
         await idle(application)
         ticks = application.bot_data["ticks"]
     assert await stored(store) == ({7: {"n": 1}}, {}, {"n": 1, "ticks": ticks})
